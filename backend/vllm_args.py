@@ -1,0 +1,141 @@
+"""What the person asked vLLM for, as the argument list that vLLM's own parser gets. Imports no vLLM."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from backend.errors import ConfigError
+
+DEMO_MODEL = Path(__file__).resolve().parents[1] / "assets" / "demo-model"
+DEMO_NAME = "sightline-demo"
+DEMO_FLAGS = (
+    *("--tokenizer-mode", "mistral", "--config-format", "mistral", "--load-format", "mistral"),
+    *("--served-model-name", DEMO_NAME),
+)
+DEMO_KV_CACHE_BYTES = 256 * 2**20
+GIB = 2**30
+
+# Secrets in argv can be read by every user of the machine (`ps`), and stay in the shell's history.
+SECRET_FLAGS = {"--api-key": "VLLM_API_KEY", "--hf-token": "HF_TOKEN"}
+
+
+@dataclass(frozen=True, slots=True)
+class EnginePlan:
+    """What to start: ``argv`` for vLLM's parser, the model's name, why that one, and what was translated."""
+
+    argv: tuple[str, ...]
+    model: str
+    reason: str
+    notices: tuple[str, ...] = ()
+
+    @property
+    def is_demo(self) -> bool:
+        return self.model == DEMO_NAME
+
+
+def plan_engine(model: str | None, flags: Sequence[str]) -> EnginePlan:
+    """Decide what to start from ``--model`` and from the flags that are not the app's own.
+
+    The model may stand first among ``flags`` too, as ``vllm serve`` takes it; with neither it is the demo.
+
+    Raises:
+        ConfigError: a secret among the flags, two models, or a folder that is not there.
+    """
+    refuse_secrets(flags)
+    positional = flags[0] if flags and not flags[0].startswith("-") else None
+    if positional is not None and model is not None and positional != model:
+        raise ConfigError(
+            f"Two models were named: “{positional}” and “{model}”.", "Name one, first or with --model."
+        )
+    chosen = positional or model
+    rest, notices = translate_limits(flags[1:] if positional is not None else flags)
+    if chosen is None:
+        argv = ("--model", str(DEMO_MODEL), *without_overridden(DEMO_FLAGS, rest), *rest)
+        return EnginePlan(argv, DEMO_NAME, "no other was named", notices)
+    check_folder(chosen)
+    return EnginePlan(("--model", chosen, *rest), chosen, "you named it", notices)
+
+
+def refuse_secrets(flags: Sequence[str]) -> None:
+    """Raise ConfigError, without the value, where a flag carries a secret."""
+    for name in flag_names(flags):
+        # vLLM's parser takes unambiguous beginnings of flags as well.
+        secret = next((known for known in SECRET_FLAGS if known.startswith(name) and len(name) > 4), None)
+        if secret:
+            raise ConfigError(
+                f"{secret} is not taken on the command line, where every user of this machine can read it.",
+                f"Set the environment variable {SECRET_FLAGS[secret]}, or put it into an --env-file.",
+            )
+
+
+def check_folder(model: str) -> None:
+    """Raise ConfigError where ``model`` is plainly a folder (no hub id looks like that) and is not there."""
+    path = Path(model).expanduser()
+    if (model.startswith((".", "/", "~")) or model.count("/") > 1) and not path.exists():
+        raise ConfigError(
+            f"There is no model folder “{model}”.",
+            "Check the path, or name a model of the Hugging Face hub as owner/name.",
+        )
+
+
+def translate_limits(flags: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Turn ``--limit-mm-per-prompt image=4``, as vLLM took it until 0.8, into today's JSON; say so.
+
+    Returns the flags and the notices.
+    """
+    translated: list[str] = []
+    notices: list[str] = []
+    previous = ""
+    for item in flags:
+        name, equals, value = item.partition("=")
+        joined = bool(equals) and flag_name(name) == "--limit-mm-per-prompt"
+        old = value if joined else item if flag_name(previous) == "--limit-mm-per-prompt" else ""
+        new = _limits_as_json(old)
+        if new is not None:
+            notices.append(f"--limit-mm-per-prompt {old} is an old spelling; read as '{new}'.")
+            translated.append(f"{name}={new}" if joined else new)
+        else:
+            translated.append(item)
+        previous = item
+    return tuple(translated), tuple(notices)
+
+
+def _limits_as_json(value: str) -> str | None:
+    """``image=4,video=1`` as ``{"image": 4, "video": 1}``; ``None`` for anything else."""
+    pairs = [pair.partition("=") for pair in value.strip("'\"").split(",")]
+    if not all(name.isidentifier() and count.isdigit() for name, _, count in pairs):
+        return None
+    return json.dumps({name: int(count) for name, _, count in pairs})
+
+
+def cpu_defaults(plan: EnginePlan, environment: Mapping[str, str], available_bytes: int) -> tuple[str, ...]:
+    """The flags that a start on the CPU needs and that the person did not give.
+
+    Without a size for the KV cache vLLM asks for 92 % of the machine's memory and fails. Compiling
+    costs minutes on a CPU, and gains little.
+    """
+    given = flag_names(plan.argv)
+    defaults: list[str] = []
+    if "--kv-cache-memory-bytes" not in given and "VLLM_CPU_KVCACHE_SPACE" not in environment:
+        size = DEMO_KV_CACHE_BYTES if plan.is_demo else max(GIB, min(8 * GIB, available_bytes // 4))
+        defaults += ["--kv-cache-memory-bytes", str(size)]
+    if not given & {"--enforce-eager", "--no-enforce-eager", "--compilation-config", "-O", "-cc"}:
+        defaults.append("--enforce-eager")
+    return tuple(defaults)
+
+
+def without_overridden(defaults: Sequence[str], flags: Sequence[str]) -> tuple[str, ...]:
+    """``defaults`` (flag, value, flag, value …) less those that ``flags`` give themselves."""
+    given = flag_names(flags)
+    pairs = zip(defaults[::2], defaults[1::2], strict=True)
+    return tuple(item for name, value in pairs if name not in given for item in (name, value))
+
+
+def flag_names(flags: Sequence[str]) -> frozenset[str]:
+    return frozenset(flag_name(item) for item in flags if item.startswith("-"))
+
+
+def flag_name(item: str) -> str:
+    """``--tokenizer_mode=mistral`` -> ``--tokenizer-mode``: vLLM takes underscores for dashes."""
+    return item.partition("=")[0].replace("_", "-")

@@ -1,0 +1,163 @@
+"""vLLM's log: where it goes, and what it tells about a start and its failure. Imports no vLLM.
+
+vLLM reports its progress, and in child processes the cause of a failure, only by logging; its
+processes all read the ``logging.config`` dictionary that VLLM_LOGGING_CONFIG_PATH names.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from backend.errors import EngineUnavailableError
+
+TAIL_BYTES = 200_000
+
+
+def prepare_log(folder: Path) -> Path:
+    """Start a new engine log in ``folder``, keeping the last one beside it; returns its path.
+
+    Sets VLLM_LOGGING_CONFIG_PATH unless the person has set it; call it before vLLM is imported.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    log = folder / "engine.log"
+    if log.exists():
+        log.replace(folder / "engine.previous.log")
+    log.touch(mode=0o600)
+    config = folder / "engine-logging.json"
+    config.write_text(json.dumps(_logging_config(log), indent=1))
+    os.environ.setdefault("VLLM_LOGGING_CONFIG_PATH", str(config))
+    return log
+
+
+def _logging_config(log: Path) -> dict[str, Any]:
+    """A ``logging.config`` schema, version 1: everything to the file, nothing to the console."""
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"line": {"format": "%(asctime)s %(processName)s %(levelname)s %(name)s: %(message)s"}},
+        "handlers": {
+            "file": {
+                "class": "logging.FileHandler",
+                "filename": str(log),
+                "formatter": "line",
+                "encoding": "utf-8",
+            }
+        },
+        "root": {"handlers": ["file"], "level": "WARNING"},
+        "loggers": {"vllm": {"handlers": ["file"], "level": "INFO", "propagate": False}},
+    }
+
+
+def read_tail(log: Path) -> str:
+    """The end of the log; empty where there is none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+            return file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+# vLLM's line -> what a person is told while it is the latest of these. In the order of a start.
+_STAGES = (
+    ("Resolved architecture", "Reading the model's settings"),
+    ("Initializing a V1 LLM engine", "Starting the engine"),
+    ("Starting to load model", "Loading the weights"),
+    ("Loading weights took", "Preparing memory"),
+    ("Initializing model took", "Preparing memory"),
+    ("KV cache size", "Warming up"),
+    ("Capturing CUDA graphs", "Warming up"),
+)
+
+
+def stage(log: str) -> str:
+    """How far a start is, in a few words."""
+    latest = [(log.rfind(sign), words) for sign, words in _STAGES]
+    position, words = max(latest)
+    return words if position >= 0 else "Starting vLLM"
+
+
+# (sign in the error or the log, what happened, what to do): the first that is found is told.
+_CAUSES = (
+    (
+        r"GatedRepoError|Access to model .* is restricted|gated repo",
+        "This model is gated: its owner must grant access first.",
+        "Accept its conditions on its Hugging Face page, then set HF_TOKEN to a token with read access.",
+    ),
+    (
+        r"RepositoryNotFoundError|Repository Not Found|401 Client Error",
+        "The Hugging Face hub has no model of this name, or does not show it to you.",
+        "Check the spelling as owner/name; for a private or gated model set HF_TOKEN.",
+    ),
+    (
+        r"LocalEntryNotFoundError|OfflineModeIsEnabled|ConnectError|ConnectionError|Cannot reach|"
+        r"couldn't connect to|MaxRetryError|Name or service not known|Temporary failure in name resolution",
+        "The model is not on this machine, and the Hugging Face hub cannot be reached.",
+        "Check the network (and HF_HUB_OFFLINE), or give the path of a model folder.",
+    ),
+    (
+        r"To serve at least one request with the models?'s max seq len",
+        "There is too little memory for one conversation of this model's full length.",
+        "Give a smaller --max-model-len, or a larger --kv-cache-memory-bytes.",
+    ),
+    (
+        r"No available memory for the cache blocks|is less than desired|out of memory|OutOfMemoryError|"
+        r"can't allocate memory|Cannot allocate memory|MemoryError",
+        "The model is too large for the free memory of this machine.",
+        "Choose a smaller or a quantised model, give a smaller --max-model-len, or stop other programs.",
+    ),
+    (
+        r"Cannot find any model weights|no safetensors|Cannot find any of|consolidated.*not found",
+        "The model's folder holds no weights that vLLM can read.",
+        "Check that the download is complete, and --load-format.",
+    ),
+    (
+        r"Unrecognized model|does not recognize this architecture|are not supported for now|"
+        r"No model architectures are specified|is not supported by|Cannot find model module",
+        "This version of vLLM does not know this kind of model.",
+        "Check --config-format and the list of supported models in vLLM's documentation.",
+    ),
+    (
+        r"trust_remote_code",
+        "This model wants to run code of its own from its repository.",
+        "If you trust its owner, add --trust-remote-code.",
+    ),
+    (
+        r"max_model_len|max seq len|max_position_embeddings",
+        "The --max-model-len that was given does not fit this model.",
+        "Give a smaller one, or leave it out.",
+    ),
+    (
+        r"World size|larger than the number of available GPUs|tensor parallel size",
+        "There are fewer GPUs here than --tensor-parallel-size asks for.",
+        "Give a number that this machine has.",
+    ),
+    (
+        r"config\.json|params\.json|Invalid repository ID|Repo id must be",
+        "The folder or name does not hold a model that vLLM can read.",
+        "Check the path; Mistral's own format needs --config-format mistral --load-format mistral "
+        "--tokenizer-mode mistral.",
+    ),
+)
+
+
+# The last line of a traceback. The log's other lines name settings that the signs above would match.
+_ERROR_LINE = re.compile(r"^.*?\b(\w*(?:Error|Exception): .*)$", re.MULTILINE)
+
+
+def failure(error: BaseException, log: str) -> EngineUnavailableError:
+    """Why the engine did not start, in our own words; ``log`` is the text of its log."""
+    evidence = "\n".join((*_chain(error), *_ERROR_LINE.findall(log)))
+    for sign, what, action in _CAUSES:
+        if re.search(sign, evidence, re.IGNORECASE):
+            return EngineUnavailableError(what, action)
+    return EngineUnavailableError("vLLM could not start.", "The engine's log names the cause.")
+
+
+def _chain(error: BaseException | None) -> Iterator[str]:
+    while error is not None:
+        yield f"{type(error).__name__}: {error}"
+        error = error.__cause__ or error.__context__
