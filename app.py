@@ -1,5 +1,155 @@
-"""The command line."""
+"""The command line: one thin command each."""
+
+import inspect
+import logging
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from backend.config import ENV_PREFIX, Settings, flag, load_settings
+from backend.errors import ConfigError, SightlineError
+
+VERSION = "0.1.0"
+COMMANDS = ("serve",)
+
+cli = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@cli.callback()
+def sightline() -> None:
+    """Chat about pictures in the browser, with vLLM running in the same process."""
+
+
+def serve(context: typer.Context, env_file: Path | None, help_engine: bool, **flags: Any) -> None:
+    """Open the chat window, and load a model into this process.
+
+    Every flag that is not listed here is vLLM's own and goes to vLLM, so that the lines written for
+    "vllm serve MODEL …" work here too. --help-engine lists them.
+    """
+    from backend.inprocess import InProcessEngine, engine_help, prepare_environment
+    from backend.types import EngineState
+    from backend.vllm_args import plan_engine
+    from backend.vllm_log import prepare_log
+
+    if help_engine:
+        prepare_environment(os.environ, local_model=True)
+        typer.echo(engine_help())
+        return
+    settings = load_settings({name: value for name, value in flags.items() if value is not None}, env_file)
+    plan = plan_engine(settings.model, context.args)
+    say = logging.getLogger("sightline").info
+    for notice in plan.notices:
+        say(notice)
+    prepare_environment(os.environ, local_model=plan.is_local)
+    os.environ["GRADIO_TEMP_DIR"] = str(settings.data_dir / "uploads")
+    engine_log = prepare_log(settings.data_dir / "logs")
+
+    # Late, and in this order: Gradio reads its environment, and takes its seconds, when it is imported.
+    from backend.replies import Replies
+    from backend.store import Store
+    from ui.chat import Chat, load_examples
+    from ui.server import ASSETS, Server
+
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+
+    def report(engine: InProcessEngine) -> None:
+        if engine.state is EngineState.READY:
+            say("The model is ready.")
+        elif isinstance(engine.error, ConfigError):
+            stopped.set()
+        elif engine.error:
+            say(f"{engine.error}\nThe page stays up. What vLLM wrote: {engine_log}")
+
+    store = Store.open(settings.data_dir)
+    store.interrupt_unfinished()
+    engine = InProcessEngine(plan, engine_log, idle_timeout_s=settings.idle_timeout_s, on_change=report)
+    examples = load_examples(ASSETS / "examples") if plan.is_demo else ()
+    chat = Chat(settings, store, engine, Replies(store, engine), settings.data_dir / "uploads", examples)
+    server = Server(settings, chat, store, engine, plan.model, is_demo=plan.is_demo)
+    link = server.start()
+    try:
+        say(
+            f"Sightline is at {link}\nModel: {plan.model} ({plan.reason}). Loading; the page shows how far it is."
+        )
+        engine.start()
+        stopped.wait()
+    finally:
+        say("Stopping.")
+        engine.stop()
+        server.stop()
+        store.close()
+    if isinstance(engine.error, ConfigError):
+        raise engine.error
+
+
+def _with_settings_as_flags(function: Any) -> Any:
+    """Give a command one flag for each field of the settings, which are declared in one place only."""
+    flags = []
+    for name, field in Settings.model_fields.items():
+        kind: Any = str if name == "allowed_hosts" else Path if name == "data_dir" else field.annotation
+        default = "" if field.default in (None, "", ()) or field.default_factory else f"default: {field.default}; "
+        option = typer.Option(
+            flag(name) if kind is not bool else f"{flag(name)}/--no-{flag(name)[2:]}",
+            help=f"{field.description} [{default}{ENV_PREFIX}{name.upper()}]",
+            show_default=False,
+            rich_help_panel="Settings",
+        )
+        flags.append(_parameter(name, Annotated[kind | None, option], None))
+    context, *_ = inspect.signature(function).parameters.values()
+    env_file = Annotated[Path | None, typer.Option(help="File of VARIABLE=value lines to read first.")]
+    help_engine = Annotated[bool, typer.Option("--help-engine", help="List vLLM's own flags, and exit.")]
+    function.__signature__ = inspect.Signature(
+        [
+            context.replace(kind=inspect.Parameter.KEYWORD_ONLY),
+            _parameter("env_file", env_file, None),
+            _parameter("help_engine", help_engine, False),
+            *flags,
+        ]
+    )
+    function.__annotations__ = {p.name: p.annotation for p in function.__signature__.parameters.values()}
+    return function
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+cli.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    options_metavar="[MODEL] [OPTIONS] [VLLM FLAGS]",
+)(
+    _with_settings_as_flags(serve)
+)
 
 
 def main() -> None:
-    raise SystemExit("not built yet")
+    """``sightline``, ``python app.py``: without a command it is ``serve``."""
+    console = logging.getLogger("sightline")
+    console.setLevel(logging.INFO)
+    console.propagate = False
+    console.addHandler(logging.StreamHandler(sys.stdout))
+    arguments = sys.argv[1:]
+    if arguments[:1] not in ([command] for command in (*COMMANDS, "--help", "--version")):
+        arguments = ["serve", *arguments]
+    try:
+        cli(arguments, standalone_mode=False)
+    except SightlineError as error:
+        raise SystemExit(_complain(str(error))) from None
+    except typer.Exit as done:
+        raise SystemExit(done.exit_code) from None
+
+
+def _complain(sentence: str) -> int:
+    sys.stderr.write(f"sightline: {sentence}\n")
+    return 2
+
+
+if __name__ == "__main__":
+    main()

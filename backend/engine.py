@@ -27,10 +27,6 @@ class Engine(Protocol):
         """
         ...
 
-    async def count_tokens(self, request: ChatRequest) -> int | None:
-        """The prompt's length in tokens, pictures included; ``None`` where the engine cannot tell."""
-        ...
-
     async def aclose(self) -> None:
         """Let go of everything that was opened; what still streams is interrupted."""
         ...

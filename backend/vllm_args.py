@@ -33,6 +33,11 @@ class EnginePlan:
     def is_demo(self) -> bool:
         return self.model == DEMO_NAME
 
+    @property
+    def is_local(self) -> bool:
+        """Whether the model is a folder of this machine, so that nothing need be asked of the hub."""
+        return self.is_demo or Path(self.model).expanduser().exists()
+
 
 def plan_engine(model: str | None, flags: Sequence[str]) -> EnginePlan:
     """Decide what to start from ``--model`` and from the flags that are not the app's own.

@@ -1,0 +1,182 @@
+"""The replies that are being written right now. They belong to the server; pages watch them."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+
+from backend.engine import Engine
+from backend.errors import LimitError, NotFoundError, SightlineError
+from backend.store import MessageStatus, Store
+from backend.types import ChatRequest, Event, Finished, ReasoningDelta, Stats, TextDelta
+
+SAVE_EVERY_S = 1.0
+UPDATE_EVERY_S = 0.05  # 20 updates a second are as many as the eye follows
+HEARTBEAT_S = 0.4  # how soon a watcher that has gone is noticed
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What there is of a reply at one moment."""
+
+    text: str = ""
+    reasoning: str = ""
+    status: MessageStatus = MessageStatus.STREAMING
+    stats: Stats | None = None
+    error: str = ""
+
+    @property
+    def is_over(self) -> bool:
+        return self.status is not MessageStatus.STREAMING
+
+
+class Reply:
+    """One reply on its way from the engine into the store."""
+
+    def __init__(self, store: Store, engine: Engine, owner: str, reply_id: str, request: ChatRequest) -> None:
+        self.id = reply_id
+        self.draft = Draft()
+        self._store = store
+        self._owner = owner
+        self._changed = asyncio.Event()
+        self._watchers = 0
+        self._saved_at = time.monotonic()
+        self.task = asyncio.create_task(self._write(engine.stream(request)))
+
+    async def watch(self) -> AsyncGenerator[Draft, None]:
+        """The reply as it grows: at most 20 drafts a second, one at least every 0.4 s, the last one over.
+
+        When the last watcher leaves before the end, the reply ends in the engine too: nobody reads it.
+        """
+        self._watchers += 1
+        try:
+            while True:
+                changed = self._changed
+                draft = self.draft
+                yield draft
+                if draft.is_over:
+                    return
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(changed.wait(), HEARTBEAT_S)
+                    if not self.draft.is_over:
+                        await asyncio.sleep(UPDATE_EVERY_S)
+        finally:
+            self._watchers -= 1
+            if self._watchers == 0 and not self.draft.is_over:
+                await self.stop()
+
+    async def stop(self) -> None:
+        """End it now, keep what has come, and wait until that is stored."""
+        if not self.draft.is_over:
+            self.task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.shield(self.task)
+
+    async def _write(self, events: AsyncGenerator[Event, None]) -> None:
+        try:
+            async with aclosing(events):
+                async for event in events:
+                    await self._take(event)
+        except asyncio.CancelledError:
+            self._end(MessageStatus.CANCELLED)
+        except SightlineError as error:
+            begun = bool(self.draft.text or self.draft.reasoning)
+            self._end(MessageStatus.INTERRUPTED if begun else MessageStatus.FAILED, error=str(error))
+        except Exception:
+            log.exception("A reply ended with an unexpected error")
+            self._end(MessageStatus.INTERRUPTED, error="The answer broke off. Press Retry for a new one.")
+        try:
+            await self._save()
+        except NotFoundError:
+            log.info("A reply was deleted while it was being written")
+        except SightlineError as error:
+            self.draft = replace(self.draft, status=MessageStatus.INTERRUPTED, error=str(error))
+        self._announce()
+
+    async def _take(self, event: Event) -> None:
+        match event:
+            case TextDelta(text):
+                self.draft = replace(self.draft, text=self.draft.text + text)
+            case ReasoningDelta(text):
+                self.draft = replace(self.draft, reasoning=self.draft.reasoning + text)
+            case Finished(stats):
+                self.draft = replace(self.draft, stats=stats)
+                self._end(MessageStatus.COMPLETE)
+                return
+        self._announce()
+        if time.monotonic() - self._saved_at >= SAVE_EVERY_S:
+            await self._save()
+
+    def _end(self, status: MessageStatus, error: str = "") -> None:
+        if not self.draft.is_over:
+            self.draft = replace(self.draft, status=status, error=error)
+
+    def _announce(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    async def _save(self) -> None:
+        draft = self.draft
+        self._saved_at = time.monotonic()
+        await asyncio.to_thread(
+            self._store.update_reply,
+            self._owner,
+            self.id,
+            text=draft.text,
+            reasoning=draft.reasoning,
+            status=draft.status,
+            stats=draft.stats,
+            error=draft.error,
+        )
+
+
+class Replies:
+    """Those of everyone, at most one in a chat. Lives on the event loop that starts them."""
+
+    def __init__(self, store: Store, engine: Engine) -> None:
+        self._store = store
+        self._engine = engine
+        self._growing: dict[tuple[str, str], Reply] = {}
+        self._claimed: set[tuple[str, str]] = set()
+
+    def start(self, owner: str, chat_id: str, reply_id: str, request: ChatRequest) -> Reply:
+        """Begin to write the reply that the store holds as streaming."""
+        reply = Reply(self._store, self._engine, owner, reply_id, request)
+        self._growing[owner, chat_id] = reply
+        reply.task.add_done_callback(lambda task: self._forget(owner, chat_id, reply))
+        return reply
+
+    @contextlib.contextmanager
+    def claim(self, owner: str, chat_id: str) -> Iterator[None]:
+        """Keep others from starting a reply in this chat while one is being prepared.
+
+        Raises:
+            LimitError: a reply grows there, or is being prepared.
+        """
+        key = (owner, chat_id)
+        if key in self._growing or key in self._claimed:
+            raise LimitError("This chat is still being answered.", "Wait for the end, or press Stop.")
+        self._claimed.add(key)
+        try:
+            yield
+        finally:
+            self._claimed.discard(key)
+
+    def growing(self, owner: str, chat_id: str) -> Reply | None:
+        """The reply that is being written in this chat."""
+        return self._growing.get((owner, chat_id))
+
+    async def stop(self, owner: str, chat_id: str) -> None:
+        """End the reply that is being written in this chat, if there is one."""
+        reply = self.growing(owner, chat_id)
+        if reply is not None:
+            await reply.stop()
+
+    def _forget(self, owner: str, chat_id: str, reply: Reply) -> None:
+        if self._growing.get((owner, chat_id)) is reply:
+            del self._growing[owner, chat_id]
