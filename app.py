@@ -3,20 +3,19 @@
 import inspect
 import logging
 import os
-import signal
 import sys
-import threading
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from backend.config import ENV_PREFIX, Settings, flag, load_settings
-from backend.errors import ConfigError, SightlineError
+from backend.errors import SightlineError
 
 VERSION = "0.1.0"
 COMMANDS = ("serve",)
 
+console = logging.getLogger("sightline")
 cli = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -31,8 +30,7 @@ def serve(context: typer.Context, env_file: Path | None, help_engine: bool, **fl
     Every flag that is not listed here is vLLM's own and goes to vLLM, so that the lines written for
     "vllm serve MODEL …" work here too. --help-engine lists them.
     """
-    from backend.inprocess import InProcessEngine, engine_help, prepare_environment
-    from backend.types import EngineState
+    from backend.inprocess import engine_help, prepare_environment
     from backend.vllm_args import plan_engine
     from backend.vllm_log import prepare_log
 
@@ -42,51 +40,15 @@ def serve(context: typer.Context, env_file: Path | None, help_engine: bool, **fl
         return
     settings = load_settings({name: value for name, value in flags.items() if value is not None}, env_file)
     plan = plan_engine(settings.model, context.args)
-    say = logging.getLogger("sightline").info
     for notice in plan.notices:
-        say(notice)
+        console.info(notice)
     prepare_environment(os.environ, local_model=plan.is_local)
     os.environ["GRADIO_TEMP_DIR"] = str(settings.data_dir / "uploads")
     engine_log = prepare_log(settings.data_dir / "logs")
 
-    # Late, and in this order: Gradio reads its environment, and takes its seconds, when it is imported.
-    from backend.replies import Replies
-    from backend.store import Store
-    from ui.chat import Chat, load_examples
-    from ui.server import ASSETS, Server
+    from ui import server  # after the environment, which Gradio reads when it is imported
 
-    stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
-
-    def report(engine: InProcessEngine) -> None:
-        if engine.state is EngineState.READY:
-            say("The model is ready.")
-        elif isinstance(engine.error, ConfigError):
-            stopped.set()
-        elif engine.error:
-            say(f"{engine.error}\nThe page stays up. What vLLM wrote: {engine_log}")
-
-    store = Store.open(settings.data_dir)
-    store.interrupt_unfinished()
-    engine = InProcessEngine(plan, engine_log, idle_timeout_s=settings.idle_timeout_s, on_change=report)
-    examples = load_examples(ASSETS / "examples") if plan.is_demo else ()
-    chat = Chat(settings, store, engine, Replies(store, engine), settings.data_dir / "uploads", examples)
-    server = Server(settings, chat, store, engine, plan.model, is_demo=plan.is_demo)
-    link = server.start()
-    try:
-        say(
-            f"Sightline is at {link}\nModel: {plan.model} ({plan.reason}). Loading; the page shows how far it is."
-        )
-        engine.start()
-        stopped.wait()
-    finally:
-        say("Stopping.")
-        engine.stop()
-        server.stop()
-        store.close()
-    if isinstance(engine.error, ConfigError):
-        raise engine.error
+    server.serve(settings, plan, engine_log)
 
 
 def _with_settings_as_flags(function: Any) -> Any:
@@ -94,7 +56,9 @@ def _with_settings_as_flags(function: Any) -> Any:
     flags = []
     for name, field in Settings.model_fields.items():
         kind: Any = str if name == "allowed_hosts" else Path if name == "data_dir" else field.annotation
-        default = "" if field.default in (None, "", ()) or field.default_factory else f"default: {field.default}; "
+        default = (
+            "" if field.default in (None, "", ()) or field.default_factory else f"default: {field.default}; "
+        )
         option = typer.Option(
             flag(name) if kind is not bool else f"{flag(name)}/--no-{flag(name)[2:]}",
             help=f"{field.description} [{default}{ENV_PREFIX}{name.upper()}]",
@@ -124,14 +88,11 @@ def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 cli.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
     options_metavar="[MODEL] [OPTIONS] [VLLM FLAGS]",
-)(
-    _with_settings_as_flags(serve)
-)
+)(_with_settings_as_flags(serve))
 
 
 def main() -> None:
     """``sightline``, ``python app.py``: without a command it is ``serve``."""
-    console = logging.getLogger("sightline")
     console.setLevel(logging.INFO)
     console.propagate = False
     console.addHandler(logging.StreamHandler(sys.stdout))

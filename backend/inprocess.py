@@ -30,7 +30,7 @@ from backend.asgi_transport import AsgiTransport
 from backend.errors import ConfigError, EngineDiedError, EngineError, EngineUnavailableError, SightlineError
 from backend.openai_engine import OpenAIEngine
 from backend.types import Capabilities, ChatRequest, EngineState, Event
-from backend.vllm_args import EnginePlan, cpu_defaults
+from backend.vllm_args import QUIET_FLAGS, EnginePlan, cpu_defaults
 
 HEALTH_CHECK_S = 0.2
 STOP_TIMEOUT_S = 8.0
@@ -269,7 +269,8 @@ def _parser(vllm: types.SimpleNamespace) -> argparse.ArgumentParser:
 
 def engine_help() -> str:
     """vLLM's own flags, as its parser describes them."""
-    return _parser(_vllm()).format_help()
+    # The parser's own format_help() lists groups only.
+    return argparse.ArgumentParser.format_help(_parser(_vllm()))
 
 
 def _parse(vllm: types.SimpleNamespace, plan: EnginePlan) -> argparse.Namespace:
@@ -292,7 +293,7 @@ def _parse(vllm: types.SimpleNamespace, plan: EnginePlan) -> argparse.Namespace:
         # One process less, and faster on few cores; vLLM reads it when it makes its configuration.
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         defaults = cpu_defaults(plan, os.environ, psutil.virtual_memory().available)
-    arguments = parser.parse_args([*plan.argv, *defaults])
+    arguments = parser.parse_args([*QUIET_FLAGS, *plan.argv, *defaults])
     if getattr(arguments, "model_tag", None):
         raise ConfigError(
             f"“{arguments.model_tag}” stands alone among the flags.",

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 from backend.engine import Engine
 from backend.errors import LimitError, NotFoundError, SightlineError
-from backend.store import MessageStatus, Store
-from backend.types import ChatRequest, Event, Finished, ReasoningDelta, Stats, TextDelta
+from backend.store import Store
+from backend.types import ChatRequest, Event, Finished, MessageStatus, ReasoningDelta, Stats, TextDelta
 
 SAVE_EVERY_S = 1.0
 UPDATE_EVERY_S = 0.05  # 20 updates a second are as many as the eye follows

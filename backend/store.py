@@ -13,9 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Literal, Self
 
@@ -23,72 +21,15 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session, undefer
 
 from backend.errors import LimitError, NotFoundError, StoreError
-from backend.store_schema import (
-    ID_CHARS,
-    SHA256,
-    WRITE,
-    ChatRow,
-    ImageRow,
-    MessageImageRow,
-    MessageRow,
-    Pictures,
-    create_schema,
-    explained,
-    open_engine,
-)
-from backend.types import Image, Message, Part, Stats, Text
+from backend.store_disk import SHA256, WRITE, Pictures, explained, open_engine
+from backend.store_schema import ID_CHARS, ChatRow, ImageRow, MessageImageRow, MessageRow, create_schema
+from backend.types import ChatInfo, Image, ImageRef, Message, MessageStatus, Part, Stats, StoredMessage, Text
 
 TITLE_CHARS = 60
 
 _Role = Literal["user", "assistant"]
 _Thing = Literal["chat", "reply", "picture"]
 _ID = re.compile(rf"[A-Za-z0-9_-]{{1,{ID_CHARS}}}")
-
-
-class MessageStatus(StrEnum):
-    COMPLETE = "complete"
-    STREAMING = "streaming"
-    CANCELLED = "cancelled"
-    INTERRUPTED = "interrupted"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class ChatInfo:
-    """A chat in a list. ``title`` is its first words, or how many pictures it has while nobody wrote any."""
-
-    id: str
-    title: str
-    updated_at: datetime
-    message_count: int
-
-
-@dataclass(frozen=True, slots=True)
-class ImageRef:
-    """A picture without its bytes; ``image_bytes`` has them."""
-
-    sha256: str
-    media_type: Literal["image/jpeg", "image/png"]
-    width: int
-    height: int
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class StoredMessage:
-    """``model`` is the one that was asked; ``error`` is what the person was told of a failed reply."""
-
-    id: str
-    position: int
-    role: Literal["user", "assistant"]
-    text: str
-    reasoning: str
-    images: tuple[ImageRef, ...]
-    status: MessageStatus
-    stats: Stats | None
-    model: str
-    error: str
-    created_at: datetime
 
 
 class Store:
@@ -256,8 +197,7 @@ class Store:
             rows = _message_rows(session, owner, chat_id)
             if not rows or rows[-1].role != "assistant":
                 raise _not_found("reply")
-            session.delete(rows[-1])
-            session.flush()  # the new reply takes the position, which is unique
+            session.delete(rows[-1])  # flushed when _append asks for the last position
             return _stored(_append(session, chat, "assistant", MessageStatus.STREAMING, model))
 
     def interrupt_unfinished(self) -> int:

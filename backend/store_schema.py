@@ -1,39 +1,23 @@
-"""What ``store.py`` has on disk: the tables, the way to the database, and the files of pictures.
+"""The tables of ``store.py``.
 
 The tables keep to the types that SQLite and PostgreSQL share. Every chat and message carries its owner,
 and the keys include it: two owners can use the same chat id without meeting, and one condition on one
 column keeps strangers out.
 """
 
-import errno
-import os
-import re
-import sqlite3
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import fields
-from hashlib import sha256
-from pathlib import Path
 from typing import Literal
 
 from sqlalchemy import (
-    URL,
-    Connection,
     Double,
-    Engine,
     ForeignKey,
     ForeignKeyConstraint,
     String,
     Text,
     UniqueConstraint,
-    create_engine,
-    event,
     func,
-    make_url,
     select,
 )
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -45,15 +29,11 @@ from sqlalchemy.orm import (
 )
 
 from backend.errors import StoreError
-from backend.types import FinishReason, Image, Stats
+from backend.types import FinishReason, Stats
 
 SCHEMA_VERSION = 1
 OWNER_CHARS = 128
 ID_CHARS = 64
-BUSY_TIMEOUT_S = 30.0
-POOL_SIZE = 32  # as many threads as asyncio.to_thread has at most
-WRITE = "sightline_write"  # the execution option of connections whose transactions will write
-SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class Base(MappedAsDataclass, DeclarativeBase, eq=False, repr=False):
@@ -172,57 +152,6 @@ class ChatRow(Base):
     )
 
 
-def open_engine(folder: Path, database_url: str | None) -> Engine:
-    """The database in ``folder``, or the one of a SQLAlchemy URL.
-
-    Raises:
-        StoreError: the URL cannot be used.
-    """
-    try:
-        url = make_url(database_url or URL.create("sqlite", database=str(folder / "sightline.db")))
-        if url.get_backend_name() == "sqlite":
-            return _open_sqlite(url)
-        return create_engine(url, hide_parameters=True, pool_size=POOL_SIZE)
-    except (ArgumentError, ImportError) as error:  # ImportError: its driver is not installed
-        raise StoreError(
-            "The address of the database cannot be used.",
-            "It looks like postgresql+psycopg://user:password@host/name, and needs that driver installed.",
-        ) from error
-
-
-def _open_sqlite(url: URL) -> Engine:
-    if not url.database or url.database.startswith((":", "file:")):
-        raise ArgumentError("a database in memory would be a different one in each thread")
-    path = Path(url.database)
-    path.touch(mode=0o600)  # SQLite gives the files beside it the same permissions
-    if path.stat().st_mode & 0o077:
-        path.chmod(0o600)
-    engine = create_engine(
-        url, hide_parameters=True, pool_size=POOL_SIZE, connect_args={"timeout": BUSY_TIMEOUT_S}
-    )
-    event.listen(engine, "connect", _set_up_sqlite)
-    event.listen(engine, "begin", _begin_sqlite)
-    return engine
-
-
-def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
-    connection.isolation_level = None  # _begin_sqlite begins transactions; sqlite3 would guess where
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")  # what was shown as saved survives a power cut
-        connection.execute("PRAGMA foreign_keys = ON")
-    except sqlite3.Error:
-        connection.close()  # the pool does not know it yet
-        raise
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    # A transaction that starts by reading and then writes cannot wait for another writer; it fails at
-    # once with "database is locked". One that says at its start that it will write waits its turn.
-    immediate = connection.get_execution_options().get(WRITE, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
-
-
 def create_schema(session: Session) -> None:
     """Create the tables that are missing.
 
@@ -240,124 +169,3 @@ def create_schema(session: Session) -> None:
             )
     Base.metadata.create_all(connection)
     session.merge(SchemaRow(version=SCHEMA_VERSION))
-
-
-@contextmanager
-def explained() -> Iterator[None]:
-    """Turn what databases and disks raise into a StoreError: no path, no statement, no text of a chat."""
-    try:
-        yield
-    except (SQLAlchemyError, sqlite3.Error, OSError) as error:
-        raise _store_error(error) from error
-
-
-def _store_error(error: Exception) -> StoreError:
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    if isinstance(cause, OSError):
-        name = errno.errorcode.get(cause.errno or 0, "")
-    else:
-        name = getattr(cause, "sqlite_errorname", "")
-    for prefixes, what, action in _REASONS:
-        if name.startswith(prefixes):
-            return StoreError(what, action)
-    return StoreError(
-        "The chats on the server could not be read or written.",
-        "Try again; if it happens again, the server's log has the reason.",
-    )
-
-
-_REASONS = (
-    (
-        ("SQLITE_FULL", "ENOSPC", "EDQUOT"),
-        "The server's disk is full, so this was not saved.",
-        "Free some space on it, then try again.",
-    ),
-    (
-        (
-            "SQLITE_READONLY",
-            "SQLITE_CANTOPEN",
-            "SQLITE_PERM",
-            "EROFS",
-            "EACCES",
-            "EPERM",
-            "ENOTDIR",
-            "EEXIST",
-            "ENOENT",
-        ),
-        "The folder for chats cannot be written.",
-        "Allow the account that runs Sightline to write there, or choose another folder with --data-dir.",
-    ),
-    (
-        ("SQLITE_BUSY", "SQLITE_LOCKED"),
-        "Another program is keeping the chats locked.",
-        "Try again in a moment, or close the other program.",
-    ),
-    (
-        ("SQLITE_CORRUPT", "SQLITE_NOTADB"),
-        "The file with the chats is damaged.",
-        "Restore it from a backup, or choose another folder with --data-dir.",
-    ),
-)
-
-
-class Pictures:
-    """Files under ``<folder>/<first two digits of the hash>/``. Raises OSError, which ``explained`` turns."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        folder.mkdir(mode=0o700, exist_ok=True)
-        folder.chmod(0o700)
-        _flush_folder(folder.parent)
-
-    def _path(self, image: Image | ImageRow) -> Path:
-        if not SHA256.fullmatch(image.sha256):  # whatever else comes to be checked, no path without this
-            raise ValueError("not a SHA-256 in lower-case hexadecimal digits")
-        suffix = {"image/jpeg": ".jpg", "image/png": ".png"}[image.media_type]
-        return self._folder / image.sha256[:2] / f"{image.sha256}{suffix}"
-
-    def has(self, image: Image) -> bool:
-        return self._path(image).exists()
-
-    def write(self, image: Image) -> None:
-        """Store the picture durably, whole or not at all."""
-        path = self._path(image)
-        if sha256(image.data).hexdigest() != image.sha256:  # it would be shown to everyone who has that hash
-            raise ValueError("the picture's hash is not that of its bytes")
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        descriptor, unfinished = tempfile.mkstemp(dir=self._folder, suffix=".part")
-        try:
-            with open(descriptor, "wb") as file:
-                file.write(image.data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(unfinished, path)
-        except BaseException:
-            Path(unfinished).unlink(missing_ok=True)
-            raise
-        _flush_folder(path.parent)
-        _flush_folder(self._folder)
-
-    def read(self, image: ImageRow) -> bytes:
-        try:
-            return self._path(image).read_bytes()
-        except FileNotFoundError as error:
-            raise StoreError(
-                "A picture of this chat is missing on the server.",
-                "Restore the folder of chats from a backup, or start a new chat.",
-            ) from error
-
-    def remove(self, image: Image | ImageRow) -> None:
-        self._path(image).unlink(missing_ok=True)
-
-    def remove_unfinished(self) -> None:
-        for path in self._folder.glob("*.part"):
-            path.unlink(missing_ok=True)
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut; flushing a file does not flush its name."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
@@ -144,3 +145,49 @@ class Capabilities:
     models: tuple[str, ...] = ()
     context_length: int | None = None
     image_limit: int | None = None
+
+
+class MessageStatus(StrEnum):
+    COMPLETE = "complete"
+    STREAMING = "streaming"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class ChatInfo:
+    """A chat in a list. ``title`` is its first words, or how many pictures it has while nobody wrote any."""
+
+    id: str
+    title: str
+    updated_at: datetime
+    message_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRef:
+    """A picture without its bytes; ``Store.image_bytes`` has them."""
+
+    sha256: str
+    media_type: Literal["image/jpeg", "image/png"]
+    width: int
+    height: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMessage:
+    """``model`` is the one that was asked; ``error`` is what the person was told of a failed reply."""
+
+    id: str
+    position: int
+    role: Literal["user", "assistant"]
+    text: str
+    reasoning: str
+    images: tuple[ImageRef, ...]
+    status: MessageStatus
+    stats: Stats | None
+    model: str
+    error: str
+    created_at: datetime

@@ -13,6 +13,7 @@ DEMO_FLAGS = (
     *("--tokenizer-mode", "mistral", "--config-format", "mistral", "--load-format", "mistral"),
     *("--served-model-name", DEMO_NAME),
 )
+QUIET_FLAGS = ("--no-use-tqdm-on-load",)  # the page shows the progress
 DEMO_KV_CACHE_BYTES = 256 * 2**20
 GIB = 2**30
 

@@ -63,9 +63,8 @@ def theme() -> gr.themes.Base:
 
 def build(chat: Chat, settings: Settings, models: list[str], *, is_demo: bool) -> gr.Blocks:
     """The whole page. ``models`` are the choices of the menu, the first of them chosen."""
-    with gr.Blocks(
-        title=TITLE, analytics_enabled=False, fill_height=True, delete_cache=(3600, 86400)
-    ) as page:
+    page = gr.Blocks(title=TITLE, analytics_enabled=False, fill_height=True, delete_cache=(3600, 86400))
+    with page:
         with gr.Sidebar(width=260, open=False, elem_id="chats-bar"):
             new_button = gr.Button("New chat", variant="secondary", elem_id="new-chat")
             chats = gr.Radio([], label="Your chats", elem_id="chats", interactive=True)
@@ -115,7 +114,7 @@ def build(chat: Chat, settings: Settings, models: list[str], *, is_demo: bool) -
         retrying = chatbot.retry(chat.retry, [chat_id, *choices], view, **many)
         opening = chats.input(chat.open_chat, [chats], view, cancels=[sending, retrying], **many)
         loading = page.load(chat.open_page, None, view, **many)
-        answers = [sending, retrying, opening, loading]
+        answers: list[dict[str, Any]] = [sending, retrying, opening, loading]
         composer.stop(chat.stop, [chat_id], None, **quick)
         new_button.click(chat.new_chat, None, view, cancels=answers, **plain)
         delete_button.click(chat.delete_chat, [chat_id], view, cancels=answers, js=JS_CONFIRM_DELETE, **plain)

@@ -10,8 +10,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from backend.replies import Draft
-from backend.store import ChatInfo, ImageRef, MessageStatus, StoredMessage
-from backend.types import Capabilities, EngineState, Stats
+from backend.types import (
+    Capabilities,
+    ChatInfo,
+    EngineState,
+    ImageRef,
+    MessageStatus,
+    Stats,
+    StoredMessage,
+)
 
 Json = dict[str, Any]
 
