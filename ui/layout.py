@@ -25,9 +25,9 @@ HEADER = """
 </header>
 """
 DEMO_BANNER = """
-<p class="banner">You are talking to the built-in <b>demo model</b>: small, trained from scratch, and it knows
-<b>only simple drawings</b> of coloured shapes, no photographs. For real pictures start Sightline with a real
-model: <code>make run ARGS="owner/model"</code>.</p>
+<p class="banner">This is the built-in <b>demo model</b>: small, trained from scratch, and it knows <b>only
+simple drawings</b> of coloured shapes, no photographs. For real pictures start a real model:
+<code>make run ARGS="owner/model"</code></p>
 """
 EMPTY_CHAT = """
 <div class="empty">
@@ -180,8 +180,10 @@ def _settings(settings: Settings, models: list[str]) -> list[gr.components.Compo
             max_lines=8,
             elem_id="system-prompt",
         ),
-        gr.Slider(0, 2, 0.2, step=0.05, label="Temperature", info="0 always picks the likeliest word."),
-        gr.Slider(0.05, 1, 1, step=0.05, label="Top-p", info="Only the likeliest words up to this share."),
-        gr.Slider(16, 8192, 1024, step=16, label="Longest answer", info="In tokens, about ¾ of a word each."),
-        gr.Number(None, label="Seed", info="The same number gives the same answer. Empty: any.", precision=0),
+        gr.Slider(0, 2, 0.2, step=0.05, label="Temperature", info="0: always the likeliest word."),
+        gr.Slider(0.05, 1, 1, step=0.05, label="Top-p", info="Share of likely words."),
+        gr.Slider(16, 8192, 1024, step=16, label="Max tokens", info="The longest answer."),
+        gr.Textbox(
+            label="Seed", info="The same number gives the same answer.", placeholder="any", max_lines=1
+        ),
     ]

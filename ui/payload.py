@@ -117,5 +117,7 @@ def _number(value: object, low: float, high: float) -> float | None:
 
 
 def _integer(value: object, low: int, high: int) -> int | None:
+    if isinstance(value, str) and value.strip().isdecimal() and len(value) < 20:
+        value = int(value)
     number = _number(value, low, high)
     return None if number is None else int(number)

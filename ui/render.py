@@ -77,7 +77,7 @@ def waiting(engine: Capabilities | None) -> str:
         return '<span class="thinking" aria-label="The model is reading"><i></i><i></i><i></i></span>'
     seconds = f"{engine.state_s:.0f} s" if engine.state_s >= 1 else "just begun"
     return (
-        f'<span class="loading">The model is still loading ({html.escape(engine.stage.lower())}, {seconds}). '
+        f'<span class="loading">The model is still loading ({html.escape(engine.stage)}, {seconds}). '
         "Your message is answered as soon as it is ready.</span>"
     )
 

@@ -23,9 +23,9 @@ def words(engine: Capabilities) -> str:
     """The engine's state for a person, in a few words."""
     match engine.state:
         case EngineState.READY:
-            return f"{engine.models[0].rsplit('/')[-1] if engine.models else 'Model'} is ready"
+            return "Ready: " + (engine.models[0].rsplit("/")[-1] if engine.models else "model")
         case EngineState.LOADING:
-            return f"Loading the model: {engine.stage.lower()}, {engine.state_s:.0f} s"
+            return f"Loading: {engine.stage}, {engine.state_s:.0f} s"
         case EngineState.FAILED:
             return f"The model failed to start. {engine.stage}"
         case EngineState.STOPPED:

@@ -6,20 +6,19 @@
   // The engine's state, in the masthead.
   async function refreshStatus() {
     const pill = document.getElementById("engine-status");
+    if (!pill) return setTimeout(refreshStatus, 100);
     let wait = LOADING_MS;
     try {
       const answer = await fetch("status", {cache: "no-store"});
       const {state, words} = await answer.json();
       if (state === "ready") wait = READY_MS;
-      if (pill && pill.textContent !== words) {
+      if (pill.textContent !== words) {
         pill.textContent = words;
         pill.dataset.state = state;
       }
     } catch {
-      if (pill) {
-        pill.textContent = "The app does not answer";
-        pill.dataset.state = "failed";
-      }
+      pill.textContent = "The app does not answer";
+      pill.dataset.state = "failed";
     }
     setTimeout(refreshStatus, document.hidden ? 4 * wait : wait);
   }
