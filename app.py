@@ -16,7 +16,7 @@ VERSION = "0.1.0"
 COMMANDS = ("serve",)
 
 console = logging.getLogger("sightline")
-cli = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+cli = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
 @cli.callback()
@@ -63,7 +63,6 @@ def _with_settings_as_flags(function: Any) -> Any:
             flag(name) if kind is not bool else f"{flag(name)}/--no-{flag(name)[2:]}",
             help=f"{field.description} [{default}{ENV_PREFIX}{name.upper()}]",
             show_default=False,
-            rich_help_panel="Settings",
         )
         flags.append(_parameter(name, Annotated[kind | None, option], None))
     context, *_ = inspect.signature(function).parameters.values()
@@ -100,16 +99,10 @@ def main() -> None:
     if arguments[:1] not in ([command] for command in (*COMMANDS, "--help", "--version")):
         arguments = ["serve", *arguments]
     try:
-        cli(arguments, standalone_mode=False)
+        cli(arguments)
     except SightlineError as error:
-        raise SystemExit(_complain(str(error))) from None
-    except typer.Exit as done:
-        raise SystemExit(done.exit_code) from None
-
-
-def _complain(sentence: str) -> int:
-    sys.stderr.write(f"sightline: {sentence}\n")
-    return 2
+        sys.stderr.write(f"sightline: {error}\n")
+        raise SystemExit(2) from None
 
 
 if __name__ == "__main__":

@@ -23,7 +23,9 @@ def _default_data_dir() -> Path:
 class Settings(BaseSettings):
     """Everything that can be set. The description of a field is its text in ``--help``."""
 
-    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_ignore_empty=True, frozen=True, extra="forbid", validate_by_name=True
+    )
 
     model: str | None = Field(
         None, description="Model to load: a Hugging Face id or a folder. [default: demo]"
@@ -34,7 +36,7 @@ class Settings(BaseSettings):
         ge=1,
         le=65535,
         description="Port to listen on.",
-        validation_alias=AliasChoices("port", "SIGHTLINE_PORT", "GRADIO_SERVER_PORT"),
+        validation_alias=AliasChoices("SIGHTLINE_PORT", "GRADIO_SERVER_PORT"),
     )
     data_dir: Path = Field(
         default_factory=_default_data_dir, description="Folder for chats, pictures and logs."

@@ -1,6 +1,7 @@
 """What the person asked vLLM for, as the argument list that vLLM's own parser gets. Imports no vLLM."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,10 @@ DEMO_FLAGS = (
 QUIET_FLAGS = ("--no-use-tqdm-on-load",)  # the page shows the progress
 DEMO_KV_CACHE_BYTES = 256 * 2**20
 GIB = 2**30
+# Each may go on: -O3, -cc.mode=3, --compilation-config.mode 3 (vLLM, argparse_utils.py).
+COMPILATION_FLAGS = (
+    *("--enforce-eager", "--no-enforce-eager", "--compilation-config", "-cc", "--optimization-level", "-O"),
+)
 
 # Secrets in argv can be read by every user of the machine (`ps`), and stay in the shell's history.
 SECRET_FLAGS = {"--api-key": "VLLM_API_KEY", "--hf-token": "HF_TOKEN"}
@@ -37,7 +42,7 @@ class EnginePlan:
     @property
     def is_local(self) -> bool:
         """Whether the model is a folder of this machine, so that nothing need be asked of the hub."""
-        return self.is_demo or Path(self.model).expanduser().exists()
+        return self.is_demo or Path(self.model).exists()
 
 
 def plan_engine(model: str | None, flags: Sequence[str]) -> EnginePlan:
@@ -60,6 +65,7 @@ def plan_engine(model: str | None, flags: Sequence[str]) -> EnginePlan:
         argv = ("--model", str(DEMO_MODEL), *without_overridden(DEMO_FLAGS, rest), *rest)
         return EnginePlan(argv, DEMO_NAME, "no other was named", notices)
     check_folder(chosen)
+    chosen = os.path.expanduser(chosen)  # vLLM takes ~/folder for a hub id
     return EnginePlan(("--model", chosen, *rest), chosen, "you named it", notices)
 
 
@@ -77,8 +83,8 @@ def refuse_secrets(flags: Sequence[str]) -> None:
 
 def check_folder(model: str) -> None:
     """Raise ConfigError where ``model`` is plainly a folder (no hub id looks like that) and is not there."""
-    path = Path(model).expanduser()
-    if (model.startswith((".", "/", "~")) or model.count("/") > 1) and not path.exists():
+    path = os.path.expanduser(model)  # Path.expanduser raises where there is no such user
+    if (model.startswith((".", "/", "~")) or model.count("/") > 1) and not os.path.exists(path):
         raise ConfigError(
             f"There is no model folder “{model}”.",
             "Check the path, or name a model of the Hugging Face hub as owner/name.",
@@ -110,7 +116,7 @@ def translate_limits(flags: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, 
 def _limits_as_json(value: str) -> str | None:
     """``image=4,video=1`` as ``{"image": 4, "video": 1}``; ``None`` for anything else."""
     pairs = [pair.partition("=") for pair in value.strip("'\"").split(",")]
-    if not all(name.isidentifier() and count.isdigit() for name, _, count in pairs):
+    if not all(name.isidentifier() and count.isdecimal() for name, _, count in pairs):
         return None
     return json.dumps({name: int(count) for name, _, count in pairs})
 
@@ -126,7 +132,7 @@ def cpu_defaults(plan: EnginePlan, environment: Mapping[str, str], available_byt
     if "--kv-cache-memory-bytes" not in given and "VLLM_CPU_KVCACHE_SPACE" not in environment:
         size = DEMO_KV_CACHE_BYTES if plan.is_demo else max(GIB, min(8 * GIB, available_bytes // 4))
         defaults += ["--kv-cache-memory-bytes", str(size)]
-    if not given & {"--enforce-eager", "--no-enforce-eager", "--compilation-config", "-O", "-cc"}:
+    if not any(name.startswith(COMPILATION_FLAGS) for name in given):
         defaults.append("--enforce-eager")
     return tuple(defaults)
 

@@ -6,7 +6,7 @@ import logging
 import secrets
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,6 +79,8 @@ class Chat:
     replies: Replies
     uploads: Path
     examples: tuple[Example, ...]
+    # A picture of 64 megapixels takes up to a gigabyte while it is decoded.
+    decoding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
 
     # A message and its reply.
 
@@ -218,9 +220,10 @@ class Chat:
         """A picture by web address, as a file of the composer; the page puts it there."""
         try:
             fetched = await fetch_picture(str(address), self.settings.fetch_limits)
-            picture = await asyncio.to_thread(
-                load_image, fetched.data, fetched.name, self.settings.image_limits
-            )
+            async with self.decoding:
+                picture = await asyncio.to_thread(
+                    load_image, fetched.data, fetched.name, self.settings.image_limits
+                )
             file = await asyncio.to_thread(self._lay_down, picture.data, picture.name, picture.media_type)
         except SightlineError as error:
             return {"address": address}, render.notice(str(error))
@@ -265,7 +268,8 @@ class Chat:
         errors: list[SightlineError] = []
         for upload in uploads:
             try:
-                pictures.append(await asyncio.to_thread(self._decode, upload))
+                async with self.decoding:
+                    pictures.append(await asyncio.to_thread(self._decode, upload))
                 kept.append(upload)
             except ImageError as error:
                 errors.append(error)

@@ -107,13 +107,14 @@ def build(chat: Chat, settings: Settings, models: list[str], *, is_demo: bool) -
             "show_progress": "hidden",
             "api_visibility": "private",
         }
-        many = plain | {"concurrency_limit": settings.max_streams, "concurrency_id": "replies"}
+        answering = plain | {"concurrency_limit": settings.max_streams, "concurrency_id": "replies"}
+        watching = plain | {"concurrency_limit": None}
         quick = plain | {"queue": False}
 
-        sending = composer.submit(chat.send, [composer, chat_id, *choices], view, **many)
-        retrying = chatbot.retry(chat.retry, [chat_id, *choices], view, **many)
-        opening = chats.input(chat.open_chat, [chats], view, cancels=[sending, retrying], **many)
-        loading = page.load(chat.open_page, None, view, **many)
+        sending = composer.submit(chat.send, [composer, chat_id, *choices], view, **answering)
+        retrying = chatbot.retry(chat.retry, [chat_id, *choices], view, **answering)
+        opening = chats.input(chat.open_chat, [chats], view, cancels=[sending, retrying], **watching)
+        loading = page.load(chat.open_page, None, view, **watching)
         answers: list[dict[str, Any]] = [sending, retrying, opening, loading]
         composer.stop(chat.stop, [chat_id], None, **quick)
         new_button.click(chat.new_chat, None, view, cancels=answers, **plain)

@@ -24,6 +24,7 @@ from ui.routes import WEB, routes
 
 EXAMPLES = WEB.parent / "examples"
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
+CONCURRENT_EVENTS = 16  # of a kind that answers at once, such as fetching an address
 HEAD = '<link rel="icon" href="sightline/icon.svg"><script src="sightline/page.js" defer></script>'
 
 console = logging.getLogger("sightline")
@@ -74,7 +75,7 @@ def launch(page: gr.Blocks, settings: Settings, store: Store, engine: InProcessE
     """Serve the page in a thread of its own; returns once it answers."""
     in_space = "SPACE_ID" in os.environ
     hosts = known_hosts(settings.host, settings.allowed_hosts, os.environ.get("SPACE_HOST"))
-    page.queue(max_size=settings.queue_length, api_open=False)
+    page.queue(max_size=settings.queue_length, default_concurrency_limit=CONCURRENT_EVENTS, api_open=False)
     # launch() rather than gr.mount_gradio_app: a mounted page that was never launched serves any
     # local file whose path is posted.
     page.launch(

@@ -1,7 +1,7 @@
 // The page's own script: the engine's state, pasted addresses, and a copy without the figures.
 (() => {
   "use strict";
-  const LOADING_MS = 1000, READY_MS = 4000;
+  const LOADING_MS = 1000, READY_MS = 2000;
 
   // The engine's state, in the masthead.
   async function refreshStatus() {
