@@ -57,7 +57,7 @@ class OpenAIEngine:
         """What ``GET /models`` tells; ``max_model_len`` is vLLM's addition to it."""
         try:
             models = [model async for model in self._client.models.list()]
-        except openai.OpenAIError as error:
+        except Exception as error:  # a server can answer anything, and the SDK raises anything then
             return Capabilities(EngineState.FAILED, stage=engine_error(error).what)
         length = getattr(models[0], "max_model_len", None) if models else None
         return Capabilities(
@@ -68,6 +68,7 @@ class OpenAIEngine:
         """See ``Engine.stream``."""
         started = time.monotonic()
         progress = _Progress(started)
+        answering = False
         try:
             async with asyncio.timeout(self._idle_timeout_s):
                 stream = await self._client.chat.completions.create(
@@ -77,6 +78,7 @@ class OpenAIEngine:
                     stream_options={"include_usage": True},
                     **cast(Any, wire_sampling(request.sampling)),
                 )
+            answering = True
             async with stream:
                 chunks = aiter(stream)
                 while True:
@@ -87,7 +89,7 @@ class OpenAIEngine:
                     for event in progress.take(chunk):
                         yield event
         except (openai.OpenAIError, json.JSONDecodeError, TimeoutError, httpx2.HTTPError) as error:
-            raise engine_error(error) from error
+            raise engine_error(error, answering=answering) from error
         yield progress.finished()
 
     async def aclose(self) -> None:
@@ -174,8 +176,11 @@ _CONTEXT = re.compile(r"maximum context length is (\d+) tokens")
 _ASKED = re.compile(r"(?:contains|has|requested|resulted in) (?:at least )?(\d+)(?: input)? tokens")
 
 
-def engine_error(error: Exception) -> errors.EngineError:
-    """The SDK's error in our own words. What the server wrote is only read, never shown as it is."""
+def engine_error(error: Exception, *, answering: bool = False) -> errors.EngineError:
+    """The SDK's error in our own words. What the server wrote is only read, never shown as it is.
+
+    ``answering``: the server had accepted the request, so that a lost connection ends its answer.
+    """
     if isinstance(error, TimeoutError | openai.APITimeoutError | httpx2.TimeoutException):
         return errors.InterruptedStreamError(
             "The model stopped sending.", "Press Retry, or raise --idle-timeout-s if it is only slow."
@@ -186,7 +191,7 @@ def engine_error(error: Exception) -> errors.EngineError:
         )
     if isinstance(error, openai.BadRequestError | openai.UnprocessableEntityError):
         return _refusal(_message(error))
-    if isinstance(error, openai.APIConnectionError | httpx2.ConnectError):
+    if isinstance(error, openai.APIConnectionError | httpx2.ConnectError) and not answering:
         return errors.EngineUnavailableError("The model cannot be reached.", "Press Retry in a moment.")
     if isinstance(error, openai.APIStatusError):
         return errors.RejectedError(

@@ -46,6 +46,8 @@ class Reply:
         self._changed = asyncio.Event()
         self._watchers = 0
         self._saved_at = time.monotonic()
+        self._saving: asyncio.Task[None] | None = None
+        self._stoppable = True
         self.task = asyncio.create_task(self._write(engine.stream(request)))
 
     async def watch(self) -> AsyncGenerator[Draft, None]:
@@ -72,59 +74,65 @@ class Reply:
 
     async def stop(self) -> None:
         """End it now, keep what has come, and wait until that is stored."""
-        if not self.draft.is_over:
+        await asyncio.sleep(0)  # a task that is cancelled before its first step would never see it
+        if self._stoppable:
+            self._stoppable = False
             self.task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.shield(self.task)
 
     async def _write(self, events: AsyncGenerator[Event, None]) -> None:
+        """Show what comes; store the end before it is shown, because what looks saved has to be."""
+        end = await self._take(events)
+        self._stoppable = False
         try:
-            async with aclosing(events):
-                async for event in events:
-                    await self._take(event)
-        except asyncio.CancelledError:
-            self._end(MessageStatus.CANCELLED)
-        except SightlineError as error:
-            begun = bool(self.draft.text or self.draft.reasoning)
-            self._end(MessageStatus.INTERRUPTED if begun else MessageStatus.FAILED, error=str(error))
-        except Exception:
-            log.exception("A reply ended with an unexpected error")
-            self._end(MessageStatus.INTERRUPTED, error="The answer broke off. Press Retry for a new one.")
-        try:
-            await self._save()
+            await self._save(end)
         except NotFoundError:
             log.info("A reply was deleted while it was being written")
         except SightlineError as error:
-            self.draft = replace(self.draft, status=MessageStatus.INTERRUPTED, error=str(error))
-        self._announce()
+            end = replace(end, status=MessageStatus.INTERRUPTED, error=str(error))
+        self._show(end)
 
-    async def _take(self, event: Event) -> None:
-        match event:
-            case TextDelta(text):
-                self.draft = replace(self.draft, text=self.draft.text + text)
-            case ReasoningDelta(text):
-                self.draft = replace(self.draft, reasoning=self.draft.reasoning + text)
-            case Finished(stats):
-                self.draft = replace(self.draft, stats=stats)
-                self._end(MessageStatus.COMPLETE)
-                return
-        self._announce()
-        if time.monotonic() - self._saved_at >= SAVE_EVERY_S:
-            await self._save()
+    async def _take(self, events: AsyncGenerator[Event, None]) -> Draft:
+        """Show and save what comes; returns the reply as it stands at its end."""
+        try:
+            async with aclosing(events):
+                async for event in events:
+                    match event:
+                        case TextDelta(text):
+                            self._show(replace(self.draft, text=self.draft.text + text))
+                        case ReasoningDelta(text):
+                            self._show(replace(self.draft, reasoning=self.draft.reasoning + text))
+                        case Finished(stats):
+                            return replace(self.draft, status=MessageStatus.COMPLETE, stats=stats)
+                    if time.monotonic() - self._saved_at >= SAVE_EVERY_S:
+                        await self._save(self.draft)
+            raise RuntimeError("The engine's events ended without Finished")
+        except asyncio.CancelledError:
+            return replace(self.draft, status=MessageStatus.CANCELLED)
+        except SightlineError as error:
+            begun = bool(self.draft.text or self.draft.reasoning)
+            status = MessageStatus.INTERRUPTED if begun else MessageStatus.FAILED
+            return replace(self.draft, status=status, error=str(error))
+        except Exception:
+            log.exception("A reply ended with an unexpected error")
+            sentence = "The answer broke off. Press Retry for a new one."
+            return replace(self.draft, status=MessageStatus.INTERRUPTED, error=sentence)
 
-    def _end(self, status: MessageStatus, error: str = "") -> None:
-        if not self.draft.is_over:
-            self.draft = replace(self.draft, status=status, error=error)
-
-    def _announce(self) -> None:
+    def _show(self, draft: Draft) -> None:
+        self.draft = draft
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
-    async def _save(self) -> None:
-        draft = self.draft
+    async def _save(self, draft: Draft) -> None:
         self._saved_at = time.monotonic()
-        await asyncio.to_thread(
-            self._store.update_reply,
+        if self._saving is not None:  # stop() ends the wait for a thread, not the thread
+            await asyncio.wait({self._saving})
+        self._saving = asyncio.create_task(asyncio.to_thread(self._store_draft, draft))
+        await asyncio.shield(self._saving)
+
+    def _store_draft(self, draft: Draft) -> None:
+        self._store.update_reply(
             self._owner,
             self.id,
             text=draft.text,

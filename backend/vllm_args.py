@@ -19,7 +19,8 @@ DEMO_KV_CACHE_BYTES = 256 * 2**20
 GIB = 2**30
 # Each may go on: -O3, -cc.mode=3, --compilation-config.mode 3 (vLLM, argparse_utils.py).
 COMPILATION_FLAGS = (
-    *("--enforce-eager", "--no-enforce-eager", "--compilation-config", "-cc", "--optimization-level", "-O"),
+    *("--enforce-eager", "--no-enforce-eager"),
+    *("--compilation-config", "-cc", "--optimization-level", "-O"),
 )
 
 # Secrets in argv can be read by every user of the machine (`ps`), and stay in the shell's history.

@@ -5,6 +5,8 @@ processes all read the ``logging.config`` dictionary that VLLM_LOGGING_CONFIG_PA
 """
 
 import json
+import logging
+import multiprocessing
 import os
 import re
 from collections.abc import Iterator
@@ -32,6 +34,22 @@ def prepare_log(folder: Path) -> Path:
     return log
 
 
+class EngineLogHandler(logging.FileHandler):
+    """Writes to the engine's log; so does, in vLLM's children, all that they print.
+
+    A child that fails prints its traceback, compiled code its warnings: neither belongs on the
+    console of the person who started the app.
+    """
+
+    def __init__(self, filename: str, encoding: str) -> None:
+        super().__init__(filename, encoding=encoding)  # appends, so the processes share the file
+        # Not parent_process(): a spawned child imports vLLM, and with it this, before it knows its parent.
+        if multiprocessing.current_process().name != "MainProcess":
+            with open(filename, "ab") as log:
+                for descriptor in (1, 2):
+                    os.dup2(log.fileno(), descriptor)
+
+
 def _logging_config(log: Path) -> dict[str, Any]:
     """A ``logging.config`` schema, version 1: everything to the file, nothing to the console."""
     return {
@@ -40,7 +58,7 @@ def _logging_config(log: Path) -> dict[str, Any]:
         "formatters": {"line": {"format": "%(asctime)s %(processName)s %(levelname)s %(name)s: %(message)s"}},
         "handlers": {
             "file": {
-                "class": "logging.FileHandler",
+                "class": f"{__name__}.{EngineLogHandler.__name__}",
                 "filename": str(log),
                 "formatter": "line",
                 "encoding": "utf-8",
@@ -66,6 +84,9 @@ _STAGES = (
     ("Resolved architecture", "Reading the model's settings"),
     ("Initializing a V1 LLM engine", "Starting the engine"),
     ("Starting to load model", "Loading the weights"),
+    ("Loading model from scratch", "Loading the weights"),
+    ("Model loading took", "Compiling, which takes longest the first time"),
+    ("torch.compile took", "Preparing memory"),
     ("Loading weights took", "Preparing memory"),
     ("Initializing model took", "Preparing memory"),
     ("KV cache size", "Warming up"),

@@ -16,7 +16,6 @@ import signal
 import sys
 import threading
 import time
-from multiprocessing.process import BaseProcess
 from typing import Any
 
 EXIT_GRACE_S = 5.0
@@ -49,12 +48,14 @@ def torchvision_ops() -> None:
 def exit_with_parent() -> None:
     """End this vLLM child once its parent is gone, however the parent ended.
 
-    A ``vllm.general_plugins`` entry point. Without it a parent killed by SIGKILL leaves EngineCore
-    and Worker processes behind, which keep the memory of the model.
+    A ``vllm.platform_plugins`` entry point too, though no platform, because those run first: a child
+    whose parent is killed before the two have spoken waits for it, for minutes, before it gets to the
+    general plugins. Without the watch a parent killed by SIGKILL leaves EngineCore and Worker
+    processes behind, which keep the memory of the model.
     """
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        _watch_parent(parent)
+    # Not parent_process(): vLLM calls this before a spawned child knows its parent.
+    if multiprocessing.current_process().name != "MainProcess":
+        _watch_parent()
 
 
 def _extension_loads(package_folder: str) -> bool:
@@ -96,8 +97,10 @@ def _hide_if_broken(name: str) -> None:
 
 
 @functools.cache  # vLLM may load its plugins more than once in a process
-def _watch_parent(parent: BaseProcess) -> threading.Thread:
+def _watch_parent() -> threading.Thread:
     def wait() -> None:
+        while (parent := multiprocessing.parent_process()) is None:
+            time.sleep(0.1)  # until the child has imported what it is to run
         parent.join()
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(EXIT_GRACE_S)

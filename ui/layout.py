@@ -41,6 +41,8 @@ JS_ADD_FETCHED = """(fetched, composer) => {
   const text = composer.text.trim() === fetched.address ? "" : composer.text;
   return {text, files: [...composer.files, fetched.file]};
 }"""
+JS_CLEAR_FETCHED = """(fetched, address) =>
+  fetched?.file && fetched.address === address ? "" : address"""
 JS_UNDO_FETCHED = """(fetched, composer) => {
   if (!fetched?.file) return composer;
   const text = [composer.text.trim(), fetched.address].filter(Boolean).join(" ");
@@ -128,7 +130,7 @@ def build(chat: Chat, settings: Settings, models: list[str], *, is_demo: bool) -
         ):
             trigger(chat.fetch_address, [source], [fetched, notice], **plain).then(
                 None, [fetched, composer], [composer], js=JS_ADD_FETCHED, **quick
-            ).then(None, None, [address], js='() => ""', **quick)
+            ).then(None, [fetched, address], [address], js=JS_CLEAR_FETCHED, **quick)
         undo_button.click(None, [fetched, composer], [composer], js=JS_UNDO_FETCHED, **quick).then(
             None, None, [notice], js='() => ""', **quick
         )

@@ -3,14 +3,14 @@
 import ipaddress
 import socket
 from collections.abc import Iterable
-from http.cookies import SimpleCookie
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ui.visitors import COOKIE, cookie_header, new_secret, owner_of
+from ui.visitors import cookie_header, new_secret, owner_of
 
 # Gradio's page needs inline scripts and styles, and eval for its templates. What matters is that a
 # reply cannot make the browser ask any other host: that would leak what was said (and who is there).
@@ -92,7 +92,10 @@ class Guard:
         origin = headers.get("origin")
         if origin is None:  # not a browser, or one that vouches for the page in another header
             return headers.get("sec-fetch-site", "none") in ("same-origin", "none")
-        return urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+        try:
+            return urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+        except ValueError:
+            return False
 
 
 class PageHeaders:
@@ -127,5 +130,5 @@ class PageHeaders:
         """Only the page itself gives one: its parts, fetched at once, would each give another."""
         if scope["method"] != "GET" or scope["path"] != "/":
             return False
-        sent = SimpleCookie(Headers(scope=scope).get("cookie", ""))
-        return owner_of({COOKIE: sent[COOKIE].value} if COOKIE in sent else {}) is None
+        # Not http.cookies: other apps on this host set cookies at which it gives up.
+        return owner_of(HTTPConnection(scope).cookies) is None

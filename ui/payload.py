@@ -42,7 +42,10 @@ def read_composer(value: object, uploads: Path) -> Composed:
 def _upload(file: object, uploads: Path) -> Upload | None:
     if not isinstance(file, dict) or not isinstance(file.get("path"), str) or "\0" in file["path"]:
         return None
-    path = Path(file["path"]).resolve()
+    try:
+        path = Path(file["path"]).resolve()
+    except ValueError:  # half a surrogate pair, which no path has
+        return None
     root = uploads.resolve()
     if not path.is_relative_to(root) or len(path.relative_to(root).parts) != 2:
         return None
@@ -65,8 +68,8 @@ def read_upload(upload: Upload, max_bytes: int) -> bytes:
 
 def forget_upload(upload: Upload) -> None:
     """Delete Gradio's copy, and the folder that it made for it once that is empty."""
-    upload.path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
+        upload.path.unlink(missing_ok=True)
         upload.path.parent.rmdir()
 
 
@@ -111,9 +114,11 @@ def read_choices(*posted: object) -> Choices:
 
 
 def _number(value: object, low: float, high: float) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return min(max(float(value), low), high)
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    return float(min(max(value, low), high))  # in this order: not every int fits into a float
 
 
 def _integer(value: object, low: int, high: int) -> int | None:

@@ -1,0 +1,173 @@
+"""Somebody at the page: what they do there, what they see, and what the browser complains of."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from integration.asking import NEVER_ENDING
+from playwright.sync_api import BrowserContext, FilePayload, Locator, expect
+
+Files = Mapping[str, bytes]
+
+PATIENCE_MS = 20_000
+REPLY_MS = 60_000
+
+GIVE_FILES = """([kind, files]) => {
+  const data = new DataTransfer();
+  for (const [name, bytes] of files)
+    data.items.add(new File([Uint8Array.from(atob(bytes), c => c.charCodeAt(0))], name, {type: "image/png"}));
+  const options = {bubbles: true, cancelable: true};
+  const box = document.querySelector("#composer textarea");
+  box.dispatchEvent(kind === "paste"
+    ? new ClipboardEvent(kind, {...options, clipboardData: data})
+    : new DragEvent(kind, {...options, dataTransfer: data}));
+}"""
+RECORD_GROWTH = """() => {
+  window.lengths = [];
+  const note = () => {
+    const texts = [...document.querySelectorAll("#chat [data-testid=bot]")]
+      .filter(text => !text.querySelector(".reply-footer, .thinking, .loading"));
+    const length = texts.at(-1)?.innerText.length ?? 0;
+    if (window.lengths.at(-1) !== length) window.lengths.push(length);
+  };
+  new MutationObserver(note).observe(document.querySelector("#chat"),
+    {subtree: true, childList: true, characterData: true});
+}"""
+
+expect.set_options(timeout=PATIENCE_MS)
+
+# Without opening the settings, which stand beside the page.
+SET_VALUE = """(field, value) => {
+  field.value = value;
+  for (const kind of ["input", "change", "blur"]) field.dispatchEvent(new Event(kind, {bubbles: true}));
+}"""
+
+
+class Visitor:
+    """One browser profile with the page open in it."""
+
+    def __init__(self, context: BrowserContext, url: str) -> None:
+        self.context = context
+        self.url = url
+        self.problems: list[str] = []
+        self._expected: tuple[str, ...] = ()
+        context.set_default_timeout(PATIENCE_MS)
+        context.on("console", lambda line: self._note(line.type == "error", line.text))
+        context.on("weberror", lambda error: self._note(True, str(error.error)))
+        context.on("request", lambda request: self._note(self._is_foreign(request.url), request.url))
+        self.page = context.new_page()
+        find = self.page.locator
+        self.box = find("#composer textarea")
+        self.send_button = find("#composer .submit-button")
+        self.stop_button = find("#composer .stop-button")
+        self.thumbnails = find("#composer .thumbnail-item")
+        self.notice = find("#notice .notice")
+        self.alert = find("#notice [role=alert]")
+        self.questions = find("#chat .user.message")
+        self.footers = find("#chat .reply-footer")
+        self.replies = find("#chat [data-testid=bot]").filter(
+            has_not=find(".reply-footer, .thinking, .loading")
+        )
+        self.pictures = find("#chat .user.message img")
+        self.chats = find("#chats label")
+
+    def _is_foreign(self, url: str) -> bool:
+        return not url.startswith((f"{self.url}/", "data:", "blob:"))
+
+    def _note(self, is_problem: bool, text: str) -> None:
+        if is_problem and not any(part in text for part in self._expected):
+            self.problems.append(text)
+
+    def expect_problems(self, *parts: str) -> None:
+        """From now on, complaints with one of these parts are what the test is about."""
+        self._expected = parts
+
+    def open(self) -> None:
+        """Open the page, or load it again, and wait until it can be used."""
+        if self.page.url != "about:blank":
+            self.page.wait_for_load_state("networkidle")  # else Gradio complains that it is cut off
+        self.page.goto(self.url)
+        expect(self.send_button).to_be_visible()
+        expect(self.page.locator("#engine-status")).not_to_be_empty()
+
+    @property
+    def cookie(self) -> dict[str, str]:
+        return {kept["name"]: kept["value"] for kept in self.context.cookies()}
+
+    @property
+    def chat_id(self) -> str:
+        return self.page.locator("#chat-id textarea").input_value()
+
+    # Filling the composer.
+
+    def choose(self, files: Files) -> None:
+        """Add files as the picker of the clip gives them, and wait for their thumbnails."""
+        before = self.thumbnails.count()
+        with self.page.expect_file_chooser() as chooser:
+            self.page.locator("#composer .upload-button").click()
+        chooser.value.set_files(
+            [FilePayload(name=name, mimeType="image/png", buffer=data) for name, data in files.items()]
+        )
+        expect(self.thumbnails).to_have_count(before + len(files))
+
+    def give(self, how: Literal["paste", "drop"], files: Files) -> None:
+        """Paste files from the clipboard into the composer, or let them fall on it."""
+        encoded = [(name, base64.b64encode(data).decode()) for name, data in files.items()]
+        self.page.evaluate(GIVE_FILES, [how, encoded])
+
+    def paste(self, text: str) -> None:
+        """Paste text with the keys, through the browser's own clipboard."""
+        self.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        self.page.evaluate("text => navigator.clipboard.writeText(text)", text)
+        self.box.press("Control+V")
+
+    # Talking.
+
+    def send(self, text: str = "", files: Files | None = None) -> None:
+        """Send a message, and wait until it stands in the conversation."""
+        if files:
+            self.choose(files)
+        asked = self.questions.count()
+        self.box.fill(text)
+        self.send_button.click()
+        expect(self.questions).to_have_count(asked + 1)
+
+    def ask(self, text: str = "", files: Files | None = None) -> str:
+        """Send a message; the text of the reply once that is complete."""
+        self.send(text, files)
+        self.wait_for_reply()
+        return self.replies.last.inner_text()
+
+    def send_for_endless_reply(self, text: str, files: Files | None = None) -> None:
+        """Send a message whose reply does not end by itself, and wait until the reply is under way."""
+        self.set_seed(NEVER_ENDING.seed)
+        self.record_growth()
+        self.send(text, files)
+        self.set_seed(None)
+        self.wait_for_growth()
+
+    def wait_for_growth(self) -> None:
+        """Wait until the reply was seen at several lengths."""
+        self.page.wait_for_function("window.lengths.length > 4")
+
+    def set_seed(self, seed: int | None) -> None:
+        field = self.page.locator("#settings-bar").get_by_label("Seed")
+        field.evaluate(SET_VALUE, "" if seed is None else str(seed))
+
+    def wait_for_reply(self, timeout_ms: float = REPLY_MS) -> None:
+        """Wait for the end of a reply that came to its natural end."""
+        expect(self.footers).to_have_count(self.questions.count(), timeout=timeout_ms)
+        expect(self.send_button).to_be_visible()
+        expect(self.footers.last).to_contain_text("token")
+        expect(self.page.locator("#chat .reply-footer.broken")).to_have_count(0)
+
+    def record_growth(self) -> None:
+        """Begin to note each length that the last reply has on the page."""
+        self.page.evaluate(RECORD_GROWTH)
+
+    def lengths(self) -> Sequence[int]:
+        return self.page.evaluate("window.lengths")
+
+    def button(self, name: str) -> Locator:
+        """The last button of this name in the conversation."""
+        return self.page.locator("#chat").get_by_role("button", name=name).last

@@ -1,0 +1,69 @@
+"""The app from its start to its end, whatever ends it: only its own words, and nothing left running."""
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from .app_process import App, wait_for
+
+STOP_TIMEOUT_S = 15
+
+
+def test_the_page_answers_before_the_model_and_both_end_with_ctrl_c(
+    start_app: Callable[..., App], tmp_path: Path
+) -> None:
+    cold = tmp_path / "vllm-cache"  # vLLM then inspects model classes in a process of its own, too
+    app = start_app(VLLM_CACHE_ROOT=str(cold))
+    app.wait_until_up()
+    told = app.readiness()
+    assert (told["status"], told["state"], told["models"]) == (503, "loading", [])
+    assert told["stage"]
+
+    told = app.wait_until("ready")
+    assert (told["status"], told["models"]) == (200, ["sightline-demo"])
+    assert any(cold.rglob("*")), "vLLM has used another cache"
+    words = [
+        f"Sightline is at http://127.0.0.1:{app.port}",
+        "Model: sightline-demo (no other was named). It loads now; the page shows how far it is.",
+        "The model is ready.",
+    ]
+    assert app.output.splitlines() == words
+    assert "Starting to load model" in (app.data / "logs" / "engine.log").read_text()
+
+    app.signal(signal.SIGINT, group=True)
+    assert app.wait_for_end(STOP_TIMEOUT_S) == 0
+    assert_nothing_is_left(app)
+    assert app.output.splitlines() == [*words, "Stopping."]
+
+
+@pytest.mark.parametrize("moment", ["vLLM is being imported", "the engine starts"])
+def test_sigterm_while_the_model_loads(start_app: Callable[..., App], moment: str) -> None:
+    app = start_app()
+    app.wait_until_up()
+    if moment == "the engine starts":
+        app.wait_for_engine_process()
+    app.signal(signal.SIGTERM)
+    assert app.wait_for_end(STOP_TIMEOUT_S) == 0
+    assert_nothing_is_left(app)
+    assert len(app.output.splitlines()) == 3
+    assert app.output.endswith("\nStopping.\n")
+
+
+def test_killed_while_the_model_loads(start_app: Callable[..., App]) -> None:
+    app = start_app()
+    app.wait_for_engine_process()
+    app.signal(signal.SIGKILL)
+    assert_nothing_is_left(app)
+
+
+def test_killed_when_ready(start_app: Callable[..., App]) -> None:
+    app = start_app("--load-format", "dummy")
+    app.wait_until("ready")
+    app.signal(signal.SIGKILL)
+    assert_nothing_is_left(app)
+
+
+def assert_nothing_is_left(app: App) -> None:
+    wait_for(lambda: not app.left_behind(), "all its processes end", STOP_TIMEOUT_S)

@@ -1,0 +1,81 @@
+"""Starts that go wrong, as a stranger meets them: sentences, never a traceback."""
+
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from backend.vllm_args import DEMO_MODEL
+
+from .app_process import App, wait_for
+
+MISTRAL_FORMAT = ("--tokenizer-mode", "mistral", "--config-format", "mistral", "--load-format", "mistral")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--no-such-flag", "1"), ("--no-such-flag", "--help-engine")),
+        (("--max-model-len", "many"), ("--max-model-len", "many")),
+        (("serve", "./no/such/folder"), ("There is no model folder", "./no/such/folder")),
+        (("--max-images-per-chat", "0"), ("--max-images-per-chat", "greater than or equal to 1")),
+        (("--api-key", "hush"), ("--api-key", "VLLM_API_KEY")),
+    ],
+    ids=[
+        "unknown flag",
+        "value vLLM does not take",
+        "missing folder",
+        "value the app does not take",
+        "secret",
+    ],
+)
+def test_flags_that_cannot_be_used_end_the_start_with_a_sentence(
+    start_app: Callable[..., App], arguments: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    app = start_app(*arguments)
+    assert app.wait_for_end(90) == 2
+    *before, last = app.output.splitlines()
+    assert last.startswith("sightline: ")
+    assert last.endswith(".")
+    assert all(word in last for word in words), last
+    assert all(line.startswith(("Sightline is at", "Model:", "Stopping.")) for line in before)
+    assert "hush" not in app.output
+    wait_for(lambda: not app.left_behind(), "all its processes end", 5)
+
+
+@pytest.mark.parametrize(
+    ("case", "sentence"),
+    [
+        ("folder without weights", "The model's folder holds no weights that vLLM can read."),
+        ("empty folder", "The folder or name does not hold a model that vLLM can read."),
+        ("hub offline", "The model is not on this machine, and the Hugging Face hub cannot be reached."),
+    ],
+)
+def test_a_model_that_cannot_be_loaded_leaves_the_page_up_with_a_sentence(
+    start_app: Callable[..., App], tmp_path: Path, case: str, sentence: str
+) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    if case == "folder without weights":
+        for name in ("params.json", "tekken.json"):
+            shutil.copy(DEMO_MODEL / name, folder)
+        app = start_app(str(folder), *MISTRAL_FORMAT)
+    elif case == "empty folder":
+        app = start_app(str(folder))
+    else:
+        app = start_app("mistralai/Pixtral-12B-2409", HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "hub"))
+
+    told = app.wait_until("failed")
+    assert told["status"] == 503
+    assert told["stage"].startswith(sentence)
+    assert app.get("/")[0] == 200
+    *_, why, where = app.output.splitlines()
+    assert why == told["stage"]
+    assert where == f"The page stays up. What vLLM wrote is in {app.data / 'logs' / 'engine.log'}"
+    assert len(app.output.splitlines()) == 4
+
+    app.signal(signal.SIGTERM)
+    assert app.wait_for_end(15) == 0
+    wait_for(lambda: not app.left_behind(), "all its processes end", 5)

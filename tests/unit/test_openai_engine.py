@@ -1,0 +1,571 @@
+"""The one engine against an endpoint of straw, whose every byte a test decides."""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from types import SimpleNamespace
+from typing import Any
+
+import httpx2
+import pytest
+
+from backend import errors, openai_engine
+from backend.asgi_transport import AsgiMessage, AsgiTransport
+from backend.openai_engine import OpenAIEngine, wire_messages, wire_sampling
+from backend.types import (
+    Capabilities,
+    ChatRequest,
+    EngineState,
+    Event,
+    Finished,
+    Image,
+    Message,
+    ReasoningDelta,
+    Sampling,
+    Text,
+    TextDelta,
+)
+
+pytestmark = pytest.mark.timeout(30)
+
+REQUEST = ChatRequest("some-model", (Message("user", (Text("What is this?"),)),))
+CAT = Image("0" * 64, "image/jpeg", 2, 2, b"\xff\xd8cat", "cat.jpg")
+DOG = Image("1" * 64, "image/png", 2, 2, b"\x89PNGdog", "dog.png")
+
+DONE = b"data: [DONE]\n\n"
+
+
+def chunk(delta: dict[str, Any] | None = None, finish: str | None = None, **rest: Any) -> bytes:
+    """A line of the stream; without ``delta`` and ``finish`` it has no choice, as the one with the usage."""
+    choices = (
+        []
+        if delta is None and finish is None
+        else [{"index": 0, "delta": delta or {}, "finish_reason": finish}]
+    )
+    body = {
+        "id": "1",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": "some-model",
+        "choices": choices,
+        **rest,
+    }
+    return b"data: " + json.dumps(body).encode() + b"\n\n"
+
+
+def text(content: str) -> bytes:
+    return chunk({"content": content})
+
+
+END = chunk(finish="stop") + DONE
+
+
+class Upstream:
+    """An endpoint that answers with ``steps``: bytes, or gates at which it waits, or an error to raise."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.content_type = b"text/event-stream"
+        self.steps: list[bytes | asyncio.Event | Exception] = []
+        self.requests: list[dict[str, Any]] = []
+        self.paths: list[str] = []
+        self.headers: list[dict[bytes, bytes]] = []
+        self.stalled = asyncio.Event()
+        self.left = asyncio.Event()
+        self.head_gate: asyncio.Event | None = None
+
+    def refuses(self, status: int, body: object) -> None:
+        self.status = status
+        self.content_type = b"application/json"
+        self.steps = [json.dumps(body).encode()]
+
+    async def __call__(self, scope: AsgiMessage, receive: Any, send: Any) -> None:
+        self.paths.append(scope["path"])
+        self.headers.append(dict(scope["headers"]))
+        body = (await receive())["body"]
+        self.requests.append(json.loads(body) if body else {})
+        watch = asyncio.create_task(self._watch(receive))
+        try:
+            if self.head_gate is not None:
+                await self._wait(self.head_gate)
+            head = [(b"content-type", self.content_type)]
+            await send({"type": "http.response.start", "status": self.status, "headers": head})
+            for step in self.steps:
+                if isinstance(step, asyncio.Event):
+                    await self._wait(step)
+                elif isinstance(step, Exception):
+                    raise step
+                else:
+                    await send({"type": "http.response.body", "body": step, "more_body": True})
+        finally:
+            watch.cancel()
+
+    async def _watch(self, receive: Any) -> None:
+        assert (await receive())["type"] == "http.disconnect"
+        self.left.set()
+
+    async def _wait(self, gate: asyncio.Event) -> None:
+        self.stalled.set()
+        waits = {asyncio.create_task(gate.wait()), asyncio.create_task(self.left.wait())}
+        _, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+
+
+@pytest.fixture
+async def upstream() -> Upstream:
+    return Upstream()
+
+
+def engine_at(upstream: Upstream, idle_timeout_s: float = 20.0) -> OpenAIEngine:
+    transport = AsgiTransport(upstream, asyncio.get_running_loop())
+    http = httpx2.AsyncClient(transport=transport, timeout=None)
+    return OpenAIEngine("http://upstream/v1", "the-key", http_client=http, idle_timeout_s=idle_timeout_s)
+
+
+@pytest.fixture
+async def engine(upstream: Upstream) -> AsyncIterator[OpenAIEngine]:
+    engine = engine_at(upstream)
+    yield engine
+    await engine.aclose()
+
+
+async def events(engine: OpenAIEngine, request: ChatRequest = REQUEST) -> list[Event]:
+    return [event async for event in engine.stream(request)]
+
+
+async def until_it_fails(engine: OpenAIEngine) -> tuple[list[Event], errors.EngineError]:
+    """The events before the error, and it."""
+    seen: list[Event] = []
+    try:
+        async for event in engine.stream(REQUEST):
+            seen.append(event)
+    except errors.EngineError as error:
+        return seen, error
+    raise AssertionError(f"it did not fail, after {seen}")
+
+
+# Answers
+
+
+async def test_text_comes_in_the_order_of_its_deltas(engine: OpenAIEngine, upstream: Upstream) -> None:
+    upstream.steps = [chunk({"role": "assistant", "content": ""}), text("A "), text("cät"), text("."), END]
+
+    *deltas, last = await events(engine)
+
+    assert deltas == [TextDelta("A "), TextDelta("cät"), TextDelta(".")]
+    assert isinstance(last, Finished)
+    assert last.stats.finish_reason == "stop"
+
+
+async def test_a_delta_is_there_before_the_next_is_sent(engine: OpenAIEngine, upstream: Upstream) -> None:
+    gate = asyncio.Event()
+    upstream.steps = [text("A "), gate, text("cat"), END]
+
+    async with aclosing(engine.stream(REQUEST)) as stream:
+        assert await anext(stream) == TextDelta("A ")
+        gate.set()
+        assert await anext(stream) == TextDelta("cat")
+
+
+@pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
+async def test_reasoning_is_read_in_both_spellings(
+    engine: OpenAIEngine, upstream: Upstream, field: str
+) -> None:
+    upstream.steps = [
+        chunk({field: "Fur, "}),
+        chunk({field: "so"}),
+        chunk({field: "", "content": "Cat"}),
+        END,
+    ]
+
+    assert (await events(engine))[:-1] == [ReasoningDelta("Fur, "), ReasoningDelta("so"), TextDelta("Cat")]
+
+
+@pytest.mark.parametrize(
+    ("finish", "reason"), [("stop", "stop"), ("length", "length"), ("tool_calls", "stop")]
+)
+async def test_why_an_answer_ended(
+    engine: OpenAIEngine, upstream: Upstream, finish: str, reason: str
+) -> None:
+    upstream.steps = [text("A"), chunk(finish=finish), DONE]
+
+    last = (await events(engine))[-1]
+
+    assert isinstance(last, Finished)
+    assert last.stats.finish_reason == reason
+
+
+async def test_what_an_answer_cost(
+    engine: OpenAIEngine, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([10.0, 10.5, 12.0])
+    monkeypatch.setattr(openai_engine, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    usage = {"prompt_tokens": 40, "completion_tokens": 3, "total_tokens": 43}
+    upstream.steps = [
+        chunk({"role": "assistant"}),
+        text("A "),
+        text("cat"),
+        chunk(finish="stop"),
+        chunk(usage=usage),
+        DONE,
+    ]
+
+    last = (await events(engine))[-1]
+
+    assert isinstance(last, Finished)
+    assert (last.stats.prompt_tokens, last.stats.completion_tokens) == (40, 3)
+    assert (last.stats.ttft_s, last.stats.duration_s) == (0.5, 2.0)
+
+
+async def test_what_a_server_does_not_tell_is_unknown(engine: OpenAIEngine, upstream: Upstream) -> None:
+    upstream.steps = [END]
+
+    (only,) = await events(engine)
+
+    assert isinstance(only, Finished)
+    assert (only.stats.prompt_tokens, only.stats.completion_tokens, only.stats.ttft_s) == (None, None, None)
+
+
+# Requests
+
+
+async def test_what_is_asked(engine: OpenAIEngine, upstream: Upstream) -> None:
+    upstream.steps = [END]
+    messages = (Message("system", (Text("Be brief."),)), Message("user", (CAT, Text("What is this?"))))
+
+    await events(engine, ChatRequest("some-model", messages, Sampling(0.0, 0.5, 7, 0)))
+
+    assert upstream.paths == ["/v1/chat/completions"]
+    assert upstream.headers[0][b"authorization"] == b"Bearer the-key"
+    assert upstream.requests == [
+        {
+            "model": "some-model",
+            "messages": wire_messages(messages),
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "temperature": 0.0,
+            "top_p": 0.5,
+            "max_tokens": 7,
+            "seed": 0,
+        }
+    ]
+
+
+def test_sampling_that_was_not_chosen_is_not_sent() -> None:
+    assert wire_sampling(Sampling()) == {}
+    assert wire_sampling(Sampling(top_p=0.9)) == {"top_p": 0.9}
+
+
+def test_pictures_travel_as_bytes_in_their_order_among_the_text() -> None:
+    (message,) = wire_messages([Message("user", (CAT, DOG, Text("Which is which?")))])
+
+    assert message == {
+        "role": "user",
+        "content": [
+            {
+                "type": "image_url",
+                "image_url": {"url": "data:image/jpeg;base64," + base64.b64encode(CAT.data).decode()},
+            },
+            {
+                "type": "image_url",
+                "image_url": {"url": "data:image/png;base64," + base64.b64encode(DOG.data).decode()},
+            },
+            {"type": "text", "text": "Which is which?"},
+        ],
+    }
+
+
+def test_text_alone_is_a_plain_string() -> None:
+    messages = [
+        Message("system", (Text("Be brief."),)),
+        Message("user", (Text("One"), Text("Two"))),
+        Message("assistant", (Text("Three"),)),
+    ]
+
+    assert wire_messages(messages) == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "One\n\nTwo"},
+        {"role": "assistant", "content": "Three"},
+    ]
+
+
+# Refusals: the messages are vLLM's own
+
+
+CONTEXT = (
+    "This model's maximum context length is 4096 tokens. However, your prompt contains 6004 input tokens, "
+    "which exceeds this limit even without any output tokens. Please reduce the length of the input prompt. "
+    "(parameter=input_tokens, value=6004)"
+)
+OLDER_CONTEXT = (
+    "This model's maximum context length is 4096 tokens. However, you requested 6004 tokens (5904 in the "
+    "messages, 100 in the completion). Please reduce the length of the messages or completion."
+)
+BARE_CONTEXT = "The prompt is longer than the maximum context length is 4096 tokens"
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "told"),
+    [
+        (
+            400,
+            "At most 2 image(s) may be provided in one prompt. (parameter=image)",
+            (errors.TooManyImagesError, "at most 2 picture"),
+        ),
+        (
+            400,
+            CONTEXT,
+            (errors.ContextOverflowError, "6,004 tokens, but the model reads at most 4,096 tokens"),
+        ),
+        (
+            400,
+            OLDER_CONTEXT,
+            (errors.ContextOverflowError, "6,004 tokens, but the model reads at most 4,096"),
+        ),
+        (400, BARE_CONTEXT, (errors.ContextOverflowError, "longer than the 4,096 tokens")),
+        (
+            400,
+            "Failed to load image: cannot identify image file <_io.BytesIO object at 0x7f00deadbeef>",
+            (errors.UndecodableImageError, "could not read one of the pictures"),
+        ),
+        (400, "some-model is not a multimodal model", (errors.RejectedError, "does not take pictures")),
+        (
+            400,
+            "temperature must be non-negative, got -1.0. (parameter=temperature, value=-1.0)",
+            (errors.RejectedError, "did not accept"),
+        ),
+        (422, "body.messages: field required", (errors.RejectedError, "did not accept")),
+        (404, "The model `x` does not exist.", (errors.UnknownModelError, "does not know this model")),
+        (401, "Unauthorized", (errors.RejectedError, "(401)")),
+        (403, "Forbidden", (errors.RejectedError, "(403)")),
+        (413, "Payload Too Large", (errors.RejectedError, "(413)")),
+        (429, "Too many requests", (errors.RejectedError, "(429)")),
+        (500, "EngineCore encountered an issue.", (errors.RejectedError, "(500)")),
+        (503, "Service Unavailable", (errors.RejectedError, "(503)")),
+    ],
+)
+async def test_a_refusal_is_told_in_our_own_words(
+    engine: OpenAIEngine, upstream: Upstream, status: int, message: str, told: tuple[type, str]
+) -> None:
+    kind, says = told
+    upstream.refuses(
+        status, {"error": {"message": message, "type": "SomeError", "param": None, "code": status}}
+    )
+
+    seen, error = await until_it_fails(engine)
+
+    assert seen == []
+    assert type(error) is kind
+    assert says in error.what
+    assert "0x7f00deadbeef" not in str(error)
+    assert "parameter=" not in str(error)
+    assert len(upstream.requests) == 1, "it was tried again"
+
+
+@pytest.mark.parametrize("body", [{"detail": "no"}, {"error": "no"}, [], "no"])
+async def test_refusals_in_other_forms_are_refusals(
+    engine: OpenAIEngine, upstream: Upstream, body: object
+) -> None:
+    upstream.refuses(400, body)
+
+    _, error = await until_it_fails(engine)
+
+    assert type(error) is errors.RejectedError
+
+
+# Answers that break off
+
+
+BROKEN = [
+    pytest.param([text("A ")], id="it just ends"),
+    pytest.param([text("A "), DONE], id="done without a finish reason"),
+    pytest.param([text("A "), b"data: {broken\n\n", END], id="broken JSON"),
+    pytest.param(
+        [
+            text("A "),
+            b'data: {"error": {"message": "dead", "type": "InternalServerError", "code": 500}}\n\n',
+            DONE,
+        ],
+        id="an error among the chunks",
+    ),
+    pytest.param([text("A "), ValueError("crash")], id="the server crashes"),
+]
+
+
+@pytest.mark.parametrize("steps", BROKEN)
+async def test_an_answer_that_breaks_off_is_interrupted_and_keeps_what_came(
+    engine: OpenAIEngine, upstream: Upstream, steps: list[bytes | asyncio.Event | Exception]
+) -> None:
+    upstream.steps = steps
+
+    seen, error = await until_it_fails(engine)
+
+    assert seen == [TextDelta("A ")]
+    assert type(error) is errors.InterruptedStreamError
+    assert "broke off" in error.what
+    assert "dead" not in str(error)
+    assert len(upstream.requests) == 1, "it was tried again"
+
+
+async def test_a_page_instead_of_an_answer_is_interrupted(engine: OpenAIEngine, upstream: Upstream) -> None:
+    upstream.content_type = b"text/html"
+    upstream.steps = [b"<html><body>Sign in</body></html>"]
+
+    seen, error = await until_it_fails(engine)
+
+    assert (seen, type(error)) == ([], errors.InterruptedStreamError)
+
+
+async def test_a_server_that_never_begins_is_given_up(upstream: Upstream) -> None:
+    upstream.head_gate = asyncio.Event()
+    engine = engine_at(upstream, idle_timeout_s=0.05)
+
+    seen, error = await until_it_fails(engine)
+
+    assert (seen, type(error)) == ([], errors.InterruptedStreamError)
+    assert "--idle-timeout-s" in error.action
+    await upstream.left.wait()
+    await engine.aclose()
+
+
+async def test_a_server_that_stalls_is_given_up_and_what_came_is_kept(upstream: Upstream) -> None:
+    upstream.steps = [text("A "), asyncio.Event()]
+    engine = engine_at(upstream, idle_timeout_s=0.05)
+
+    seen, error = await until_it_fails(engine)
+
+    assert (seen, type(error)) == ([TextDelta("A ")], errors.InterruptedStreamError)
+    assert "stopped sending" in error.what
+    await upstream.left.wait()
+    await engine.aclose()
+
+
+async def test_time_that_the_reader_takes_is_not_idle_time(upstream: Upstream) -> None:
+    upstream.steps = [text("A "), text("cat"), END]
+    engine = engine_at(upstream, idle_timeout_s=0.05)
+
+    async with aclosing(engine.stream(REQUEST)) as stream:
+        assert await anext(stream) == TextDelta("A ")
+        await asyncio.sleep(0.1)  # longer than the server may stay silent
+        assert await anext(stream) == TextDelta("cat")
+    await engine.aclose()
+
+
+# Leaving
+
+
+async def test_closing_the_iterator_ends_the_request(engine: OpenAIEngine, upstream: Upstream) -> None:
+    upstream.steps = [text("A "), asyncio.Event()]
+    stream = engine.stream(REQUEST)
+    assert await anext(stream) == TextDelta("A ")
+    assert not upstream.left.is_set()
+
+    await stream.aclose()
+
+    await upstream.left.wait()
+
+
+@pytest.mark.parametrize("before_the_head", [True, False])
+async def test_cancelling_whoever_waits_ends_the_request(
+    engine: OpenAIEngine, upstream: Upstream, before_the_head: bool
+) -> None:
+    upstream.head_gate = asyncio.Event() if before_the_head else None
+    upstream.steps = [text("A "), asyncio.Event()]
+    task = asyncio.create_task(events(engine))
+    await upstream.stalled.wait()
+
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await upstream.left.wait()
+
+
+# Over a socket
+
+
+async def test_a_connection_that_drops_is_interrupted() -> None:
+    async def drop(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        line = text("A ")
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        writer.write(f"{len(line):x}\r\n".encode() + line + b"\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(drop, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        engine = OpenAIEngine(f"http://127.0.0.1:{port}/v1", "key", idle_timeout_s=20)
+        seen, error = await until_it_fails(engine)
+        await engine.aclose()
+
+    assert (seen, type(error)) == ([TextDelta("A ")], errors.InterruptedStreamError)
+
+
+async def test_a_server_that_is_not_there_cannot_be_reached() -> None:
+    server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    server.close()
+    await server.wait_closed()
+    engine = OpenAIEngine(f"http://127.0.0.1:{port}/v1", "key", idle_timeout_s=20)
+
+    seen, error = await until_it_fails(engine)
+    capabilities = await engine.capabilities()
+    await engine.aclose()
+
+    assert (seen, type(error)) == ([], errors.EngineUnavailableError)
+    assert "127.0.0.1" not in str(error)
+    assert capabilities == Capabilities(EngineState.FAILED, stage="The model cannot be reached.")
+
+
+# Capabilities
+
+
+async def test_capabilities_are_what_the_server_lists(engine: OpenAIEngine, upstream: Upstream) -> None:
+    models = [{"id": "one", "object": "model", "max_model_len": 4096}, {"id": "two", "object": "model"}]
+    upstream.refuses(200, {"object": "list", "data": models})
+
+    assert await engine.capabilities() == Capabilities(
+        EngineState.READY, models=("one", "two"), context_length=4096
+    )
+    assert upstream.paths == ["/v1/models"]
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ([], Capabilities(EngineState.READY)),
+        ([{"id": "one", "object": "model"}], Capabilities(EngineState.READY, models=("one",))),
+    ],
+)
+async def test_a_server_that_tells_little_is_ready_all_the_same(
+    engine: OpenAIEngine, upstream: Upstream, data: list[object], expected: Capabilities
+) -> None:
+    upstream.refuses(200, {"object": "list", "data": data})
+
+    assert await engine.capabilities() == expected
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b"null"])
+async def test_a_server_that_lists_nonsense_is_failed(
+    engine: OpenAIEngine, upstream: Upstream, body: bytes
+) -> None:
+    upstream.content_type = b"application/json"
+    upstream.steps = [body]
+
+    assert (await engine.capabilities()).state is EngineState.FAILED
+
+
+async def test_a_server_that_refuses_is_failed(engine: OpenAIEngine, upstream: Upstream) -> None:
+    upstream.refuses(401, {"error": {"message": "no"}})
+
+    capabilities = await engine.capabilities()
+
+    assert capabilities.state is EngineState.FAILED
+    assert "(401)" in capabilities.stage

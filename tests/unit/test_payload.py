@@ -1,0 +1,248 @@
+"""What a hostile page may post, and that none of it reaches a file that is not its own."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backend.errors import ImageError
+from backend.types import Sampling
+from ui.payload import (
+    Choices,
+    Composed,
+    Upload,
+    forget_upload,
+    read_choices,
+    read_composer,
+    read_upload,
+    shown_file,
+)
+
+
+@pytest.fixture
+def uploads(tmp_path: Path) -> Path:
+    folder = tmp_path / "uploads"
+    (folder / "abc").mkdir(parents=True)
+    (folder / "abc" / "cat.jpg").write_bytes(b"cat")
+    (tmp_path / "secret.txt").write_bytes(b"secret")
+    return folder
+
+
+def post(*paths: object, text: object = "Hello") -> dict[str, object]:
+    return {"text": text, "files": [{"path": path} for path in paths]}
+
+
+def everything(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+# The composer
+
+
+def test_text_and_uploaded_files_are_read(uploads: Path) -> None:
+    file = {"path": str(uploads / "abc" / "cat.jpg"), "orig_name": "My cat.jpg", "url": "/x", "size": 3}
+
+    composed = read_composer({"text": " Hello ", "files": [file]}, uploads)
+
+    assert composed.text == " Hello "
+    (upload,) = composed.uploads
+    assert (upload.path, upload.name, upload.shown) == (uploads / "abc" / "cat.jpg", "My cat.jpg", file)
+
+
+@pytest.mark.parametrize("name", [None, 7, ["a"], {}])
+def test_a_file_without_a_name_has_that_of_its_path(uploads: Path, name: object) -> None:
+    file = {"path": str(uploads / "abc" / "cat.jpg"), "orig_name": name}
+
+    assert read_composer({"text": "", "files": [file]}, uploads).uploads[0].name == "cat.jpg"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/etc/passwd",
+        "{root}/../secret.txt",
+        "{root}/abc/../../secret.txt",
+        "{root}/abc/../../uploads-of-others/abc/cat.jpg",
+        "{root}-of-others/abc/cat.jpg",
+        "{root}/link-out",
+        "{root}/abc/link-out",
+        "{root}/folder-out/secret.txt",
+        "{root}",
+        "{root}/",
+        "{root}/abc",
+        "{root}/abc/..",
+        "{root}/abc/deep/cat.jpg",
+        "secret.txt",
+        "",
+        ".",
+        "..",
+        "~/secret.txt",
+        "{root}/abc/cat.jpg\0.png",
+        "{root}/abc/\ud800",
+        "file://{root}/abc/cat.jpg",
+        "https://example.com/cat.jpg",
+        "x" * 100_000,
+    ],
+)
+def test_files_elsewhere_do_not_count(uploads: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    others = uploads.with_name("uploads-of-others") / "abc"
+    others.mkdir(parents=True)
+    (others / "cat.jpg").touch()
+    (uploads / "link-out").symlink_to(uploads.parent / "secret.txt")
+    (uploads / "abc" / "link-out").symlink_to(uploads.parent / "secret.txt")
+    (uploads / "folder-out").symlink_to(uploads.parent)
+    monkeypatch.chdir(uploads.parent)
+
+    composed = read_composer(post(path.format(root=uploads)), uploads)
+
+    assert composed == Composed("Hello", ())
+
+
+@pytest.mark.parametrize("path", [None, 7, True, [], {}, ["/etc/passwd"]])
+def test_a_path_of_another_type_does_not_count(uploads: Path, path: object) -> None:
+    assert read_composer(post(path), uploads).uploads == ()
+
+
+def test_among_bad_files_the_good_one_stays(uploads: Path) -> None:
+    good = str(uploads / "abc" / "cat.jpg")
+
+    composed = read_composer({"text": "", "files": ["/etc/passwd", None, {}, {"path": good}]}, uploads)
+
+    assert [upload.path for upload in composed.uploads] == [uploads / "abc" / "cat.jpg"]
+
+
+def test_uploads_may_themselves_lie_behind_a_link(uploads: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(uploads)
+
+    (upload,) = read_composer(post(str(link / "abc" / "cat.jpg")), link).uploads
+
+    assert read_upload(upload, 10) == b"cat"
+
+
+@pytest.mark.parametrize(
+    "value", [None, "text", 7, [], [1], True, {"text": 7, "files": "x"}, {"files": {}}, {}]
+)
+def test_a_composer_of_another_form_is_empty(uploads: Path, value: object) -> None:
+    assert read_composer(value, uploads) == Composed()
+
+
+# Uploaded files
+
+
+def upload_of(path: Path, name: str = "cat.jpg") -> Upload:
+    return Upload(path, name, {})
+
+
+def test_one_byte_more_than_the_limit_is_read_at_most(uploads: Path) -> None:
+    path = uploads / "abc" / "cat.jpg"
+
+    assert read_upload(upload_of(path), 3) == b"cat"
+    assert read_upload(upload_of(path), 1) == b"ca"
+
+
+@pytest.mark.parametrize("path", ["abc/gone.jpg", "abc"])
+def test_a_file_that_is_gone_is_named_without_its_path(uploads: Path, path: str) -> None:
+    with pytest.raises(ImageError) as caught:
+        read_upload(upload_of(uploads / path, "/somewhere/My cat.jpg"), 10)
+
+    assert caught.value.what.startswith("“My cat.jpg” ")
+    assert str(uploads) not in str(caught.value)
+    assert "somewhere" not in str(caught.value)
+
+
+def test_forgetting_removes_the_file_and_its_empty_folder(uploads: Path) -> None:
+    forget_upload(upload_of(uploads / "abc" / "cat.jpg"))
+
+    assert everything(uploads) == set()
+    assert uploads.exists()
+
+
+def test_forgetting_removes_nothing_else(uploads: Path) -> None:
+    (uploads / "abc" / "dog.jpg").touch()
+    (uploads / "def").mkdir()
+
+    forget_upload(upload_of(uploads / "abc" / "cat.jpg"))
+    forget_upload(upload_of(uploads / "abc" / "cat.jpg"))
+
+    assert everything(uploads) == {"abc", "abc/dog.jpg", "def"}
+
+
+def test_forgetting_a_folder_that_was_posted_as_a_file_removes_nothing(uploads: Path) -> None:
+    (uploads / "abc" / "folder").mkdir()
+    (uploads / "abc" / "folder" / "dog.jpg").touch()
+    (upload,) = read_composer(post(str(uploads / "abc" / "folder")), uploads).uploads
+
+    forget_upload(upload)
+
+    assert (uploads / "abc" / "folder" / "dog.jpg").exists()
+
+
+def test_a_file_is_shown_as_the_composer_posts_it_back(uploads: Path) -> None:
+    path = uploads / "abc" / "cat.jpg"
+
+    shown = shown_file(path, "My cat.jpg", "image/jpeg")
+
+    assert (shown["size"], shown["mime_type"], shown["meta"]) == (
+        3,
+        "image/jpeg",
+        {"_type": "gradio.FileData"},
+    )
+    (upload,) = read_composer({"text": "", "files": [shown]}, uploads).uploads
+    assert (upload.path, upload.name) == (path, "My cat.jpg")
+
+
+# The settings beside the chat
+
+NOTHING: tuple[Any, ...] = ("demo", "", None, None, None, None)
+
+
+def choose(**changed: Any) -> Choices:
+    names = ("model", "system", "temperature", "top_p", "max_tokens", "seed")
+    return read_choices(*(changed.get(name, value) for name, value in zip(names, NOTHING, strict=True)))
+
+
+def test_choices_in_their_order() -> None:
+    choices = read_choices("demo", " Be brief. ", 0.5, 0.25, 128, 42)
+
+    assert choices == Choices("demo", "Be brief.", Sampling(0.5, 0.25, 128, 42))
+
+
+def test_what_is_not_given_is_left_to_the_engine() -> None:
+    assert choose() == Choices("demo", "", Sampling())
+
+
+@pytest.mark.parametrize("value", [None, True, False, "0.5", "", [0.5], {}, float("nan"), 1j])
+def test_what_is_no_number_is_left_to_the_engine(value: object) -> None:
+    assert choose(temperature=value, top_p=value, max_tokens=value, seed=value).sampling == Sampling()
+
+
+@pytest.mark.parametrize("value", [float("inf"), 1e300, 10**400])
+def test_huge_numbers_are_brought_into_their_range(value: float) -> None:
+    high = choose(temperature=value, top_p=value, max_tokens=value, seed=value).sampling
+    low = choose(temperature=-value, top_p=-value, max_tokens=-value, seed=-value).sampling
+
+    assert high == Sampling(2.0, 1.0, 1_000_000, 2**31 - 1)
+    assert low == Sampling(0.0, 0.01, 1, 0)
+
+
+def test_whole_numbers_stay_whole() -> None:
+    sampling = choose(temperature=1, max_tokens=16.9, seed=7.0).sampling
+
+    assert (sampling.temperature, sampling.max_tokens, sampling.seed) == (1.0, 16, 7)
+    assert isinstance(sampling.max_tokens, int)
+    assert isinstance(sampling.seed, int)
+
+
+@pytest.mark.parametrize(
+    ("typed", "seed"),
+    [("7", 7), (" 42 ", 42), ("0", 0), ("9" * 15, 2**31 - 1)]
+    + [(text, None) for text in ("", " ", "-3", "1.5", "²", "seven", "9" * 5000)],
+)
+def test_a_seed_is_typed_as_text(typed: str, seed: int | None) -> None:
+    assert choose(seed=typed).sampling.seed == seed
+
+
+@pytest.mark.parametrize("value", [None, 7, ["demo"], {}])
+def test_texts_of_another_type_are_empty(value: object) -> None:
+    assert choose(model=value, system=value) == Choices("", "", Sampling())

@@ -1,0 +1,417 @@
+"""Replies on their way from an engine into the store, and those who watch them."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+from fake_engine import STATS, FakeEngine
+
+from backend import replies as module
+from backend.errors import EngineDiedError, InterruptedStreamError, LimitError, NotFoundError, StoreError
+from backend.replies import Draft, Replies, Reply
+from backend.store import Store
+from backend.types import (
+    ChatRequest,
+    Event,
+    Finished,
+    Message,
+    MessageStatus,
+    ReasoningDelta,
+    Stats,
+    StoredMessage,
+    Text,
+    TextDelta,
+)
+
+pytestmark = pytest.mark.timeout(30)
+
+OWNER = "a" * 64
+REQUEST = ChatRequest("fake-model", (Message("user", (Text("What is this?"),)),))
+DIED = EngineDiedError("The model stopped working.", "Press Retry.")
+
+
+class Asked:
+    """A chat with a question, and the reply that the engine begins to give."""
+
+    def __init__(self, store: Store, engine: FakeEngine) -> None:
+        self.store = store
+        self.replies = Replies(store, engine)
+        self.chat = store.create_chat(OWNER).id
+        _, self.row = store.add_question(
+            OWNER, self.chat, "What is this?", [], "fake-model", max_messages=10, max_images=10
+        )
+
+    def start(self) -> Reply:
+        return self.replies.start(OWNER, self.chat, self.row.id, REQUEST)
+
+    def stored(self) -> StoredMessage:
+        return self.store.messages(OWNER, self.chat)[-1]
+
+
+@pytest.fixture
+async def asked(store: Store, engine: FakeEngine) -> Asked:
+    return Asked(store, engine)
+
+
+async def drafts(reply: Reply) -> list[Draft]:
+    return [draft async for draft in reply.watch()]
+
+
+async def test_a_reply_grows_before_the_eyes_of_its_watcher(asked: Asked, engine: FakeEngine) -> None:
+    gate = asyncio.Event()
+    engine.will_answer(ReasoningDelta("Fur. "), ReasoningDelta("Paws."), gate, "A ", "cat.")
+    seen = []
+
+    async for draft in asked.start().watch():
+        seen.append((draft.reasoning, draft.text, draft.status.value))
+        if draft.reasoning == "Fur. Paws.":
+            gate.set()
+
+    assert seen[0] == ("", "", "streaming")
+    assert ("Fur. Paws.", "", "streaming") in seen
+    assert seen[-1] == ("Fur. Paws.", "A cat.", "complete")
+    assert engine.requests == [REQUEST]
+
+
+async def test_the_end_is_stored_with_what_it_cost(asked: Asked, engine: FakeEngine) -> None:
+    stats = Stats("length", 5, 4, 0.5, 1.0)
+    engine.will_answer(ReasoningDelta("Fur."), "A cat.", Finished(stats))
+
+    last = (await drafts(asked.start()))[-1]
+
+    assert last == Draft("A cat.", "Fur.", MessageStatus.COMPLETE, stats)
+    stored = asked.stored()
+    assert (stored.text, stored.reasoning, stored.status, stored.stats) == (
+        *("A cat.", "Fur.", MessageStatus.COMPLETE),
+        stats,
+    )
+
+
+async def test_the_last_draft_is_shown_only_once_it_is_stored(asked: Asked, engine: FakeEngine) -> None:
+    engine.will_answer("A cat.")
+
+    async for draft in asked.start().watch():
+        if draft.is_over:
+            assert asked.stored().status is MessageStatus.COMPLETE
+
+
+async def test_quick_deltas_arrive_in_one_draft(asked: Asked, engine: FakeEngine) -> None:
+    gate = asyncio.Event()
+    answer = engine.will_answer(*"abcdefghij", gate)
+
+    async with aclosing(asked.start().watch()) as watched:
+        texts = [(await anext(watched)).text, (await anext(watched)).text]
+        await answer.stalled.wait()
+        gate.set()
+
+    assert texts == ["", "abcdefghij"]
+
+
+async def test_a_watcher_hears_a_heartbeat_while_nothing_comes(
+    asked: Asked, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "HEARTBEAT_S", 0.001)
+    engine.will_answer("A ", asyncio.Event())
+
+    async with aclosing(asked.start().watch()) as watched:
+        texts = [(await anext(watched)).text for _ in range(6)]
+
+    assert texts[-3:] == ["A ", "A ", "A "]
+
+
+async def test_stop_keeps_the_text_and_ends_the_request(asked: Asked, engine: FakeEngine) -> None:
+    answer = engine.will_answer("A ", asyncio.Event(), "cat.")
+    reply = asked.start()
+    watcher = asyncio.create_task(drafts(reply))
+    await answer.stalled.wait()
+
+    await asked.replies.stop(OWNER, asked.chat)
+
+    assert answer.closed.is_set()
+    stored = asked.stored()
+    assert (stored.text, stored.status, stored.error) == ("A ", MessageStatus.CANCELLED, "")
+    assert (await watcher)[-1].status is MessageStatus.CANCELLED
+    assert asked.replies.growing(OWNER, asked.chat) is None
+
+
+async def test_a_reply_can_be_stopped_before_it_has_begun(asked: Asked, engine: FakeEngine) -> None:
+    engine.will_answer("A cat.", asyncio.Event())
+    reply = asked.start()
+
+    await reply.stop()
+
+    assert asked.stored().status is MessageStatus.CANCELLED
+    assert (await drafts(reply))[-1].status is MessageStatus.CANCELLED
+
+
+async def test_stopping_twice_and_stopping_what_is_over_change_nothing(
+    asked: Asked, engine: FakeEngine
+) -> None:
+    answer = engine.will_answer("A ", asyncio.Event())
+    reply = asked.start()
+    await answer.stalled.wait()
+
+    await asyncio.gather(reply.stop(), reply.stop())
+    await reply.stop()
+    await asked.replies.stop(OWNER, asked.chat)
+
+    assert asked.stored().status is MessageStatus.CANCELLED
+
+
+async def test_a_late_save_does_not_undo_the_end(
+    asked: Asked, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A save that was still under way when the reply was stopped must not come after the last one."""
+    monkeypatch.setattr(module, "SAVE_EVERY_S", 0.0)
+    begun, go_on = threading.Event(), threading.Event()
+    saved: list[MessageStatus] = []
+
+    def slow_at_first(*args: Any, **values: Any) -> None:
+        if not begun.is_set():
+            begun.set()
+            assert go_on.wait(10)
+        saved.append(values["status"])
+
+    monkeypatch.setattr(asked.store, "update_reply", slow_at_first)
+    engine.will_answer("A ", asyncio.Event())
+    reply = asked.start()
+    assert await asyncio.to_thread(begun.wait, 10)
+
+    stopping = asyncio.create_task(reply.stop())
+    await asyncio.to_thread(lambda: None)  # a turn of the threads, in which the last save could overtake
+    await asyncio.sleep(0)
+    go_on.set()
+    await stopping
+
+    assert saved == [MessageStatus.STREAMING, MessageStatus.CANCELLED]
+
+
+async def test_what_is_being_stored_as_complete_can_no_longer_be_stopped(
+    asked: Asked, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    store = asked.store.update_reply
+
+    def slow(*args: Any, **values: Any) -> None:
+        begun.set()
+        assert go_on.wait(10)
+        store(*args, **values)
+
+    monkeypatch.setattr(asked.store, "update_reply", slow)
+    engine.will_answer("A cat.")
+    reply = asked.start()
+    watcher = asyncio.create_task(drafts(reply))
+    assert await asyncio.to_thread(begun.wait, 10)
+
+    stopping = asyncio.create_task(reply.stop())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    go_on.set()
+    await stopping
+
+    assert asked.stored().status is MessageStatus.COMPLETE
+    assert (await watcher)[-1].status is MessageStatus.COMPLETE
+
+
+async def test_the_last_watcher_who_leaves_ends_the_request(asked: Asked, engine: FakeEngine) -> None:
+    answer = engine.will_answer("A ", asyncio.Event())
+    reply = asked.start()
+    first, second = reply.watch(), reply.watch()
+    await anext(first)
+    await anext(second)
+    await answer.stalled.wait()
+
+    await first.aclose()
+    assert not answer.closed.is_set()
+    assert asked.replies.growing(OWNER, asked.chat) is reply
+
+    await second.aclose()
+    assert answer.closed.is_set()
+    assert asked.stored().status is MessageStatus.CANCELLED
+
+
+async def test_a_watcher_that_is_cancelled_has_left(asked: Asked, engine: FakeEngine) -> None:
+    answer = engine.will_answer("A ", asyncio.Event())
+    task = asyncio.create_task(drafts(asked.start()))
+    await answer.stalled.wait()
+
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    await answer.closed.wait()
+
+
+async def test_a_watcher_may_come_late(asked: Asked, engine: FakeEngine) -> None:
+    engine.will_answer("A cat.")
+    reply = asked.start()
+    await reply.task
+
+    assert await drafts(reply) == [Draft("A cat.", "", MessageStatus.COMPLETE, STATS)]
+
+
+@pytest.mark.parametrize(
+    ("steps", "status", "text"),
+    [
+        ((DIED,), MessageStatus.FAILED, ""),
+        (("A ", DIED), MessageStatus.INTERRUPTED, "A "),
+        ((ReasoningDelta("Fur."), DIED), MessageStatus.INTERRUPTED, ""),
+        (("A ", InterruptedStreamError("It broke off.", "Press Retry.")), MessageStatus.INTERRUPTED, "A "),
+    ],
+)
+async def test_an_error_is_told_and_what_came_is_kept(
+    asked: Asked, engine: FakeEngine, steps: tuple[Any, ...], status: MessageStatus, text: str
+) -> None:
+    engine.will_answer(*steps)
+
+    last = (await drafts(asked.start()))[-1]
+
+    stored = asked.stored()
+    assert (last.status, last.text, last.error) == (status, text, str(steps[-1]))
+    assert (stored.status, stored.text, stored.error) == (status, text, str(steps[-1]))
+
+
+async def test_of_an_unexpected_error_the_log_is_told_and_nobody_else(
+    asked: Asked, engine: FakeEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine.will_answer("A ", RuntimeError("at /srv/secret"))
+
+    with caplog.at_level(logging.ERROR):
+        last = (await drafts(asked.start()))[-1]
+
+    assert (last.status, last.text) == (MessageStatus.INTERRUPTED, "A ")
+    assert "/srv/secret" not in last.error
+    assert "/srv/secret" in caplog.text
+
+
+async def test_an_engine_that_just_ends_leaves_no_reply_open(
+    asked: Asked, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ends(request: ChatRequest) -> AsyncGenerator[Event, None]:
+        yield TextDelta("A ")
+
+    monkeypatch.setattr(engine, "stream", ends)
+
+    last = (await drafts(asked.start()))[-1]
+
+    assert (last.status, last.text) == (MessageStatus.INTERRUPTED, "A ")
+    assert asked.stored().status is MessageStatus.INTERRUPTED
+
+
+async def test_what_has_come_is_saved_while_it_grows(
+    asked: Asked, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SAVE_EVERY_S", 0.0)
+    answer = engine.will_answer(ReasoningDelta("Fur."), "A ", asyncio.Event())
+    reply = asked.start()
+    await answer.stalled.wait()
+
+    stored = asked.stored()
+
+    assert (stored.reasoning, stored.text, stored.status) == ("Fur.", "A ", MessageStatus.STREAMING)
+    await reply.stop()
+
+
+async def test_between_two_saves_the_store_is_left_alone(
+    asked: Asked, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SAVE_EVERY_S", 1000.0)
+    saves: list[str] = []
+    monkeypatch.setattr(asked.store, "update_reply", lambda *_, text, **__: saves.append(text))
+    engine.will_answer(*["token "] * 20)
+
+    await asked.start().task
+
+    assert saves == ["token " * 20]
+
+
+async def test_a_chat_that_is_deleted_meanwhile_ends_its_reply_without_a_word(
+    asked: Asked, engine: FakeEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate = asyncio.Event()
+    answer = engine.will_answer("A ", gate, "cat.")
+    reply = asked.start()
+    await answer.stalled.wait()
+    asked.store.delete_chat(OWNER, asked.chat)
+    gate.set()
+
+    await reply.task
+
+    assert reply.draft.is_over
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+    with pytest.raises(NotFoundError):
+        asked.stored()
+
+
+async def test_a_disk_that_refuses_is_told(
+    asked: Asked, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = StoreError("The disk is full.", "Make room.")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise full
+
+    monkeypatch.setattr(asked.store, "update_reply", refuse)
+    engine.will_answer("A cat.")
+
+    last = (await drafts(asked.start()))[-1]
+
+    assert (last.text, last.status, last.error) == ("A cat.", MessageStatus.INTERRUPTED, str(full))
+
+
+async def test_a_chat_can_be_claimed_once(asked: Asked) -> None:
+    other = asked.store.create_chat(OWNER).id
+
+    with asked.replies.claim(OWNER, asked.chat):
+        with (
+            pytest.raises(LimitError, match="still being answered"),
+            asked.replies.claim(OWNER, asked.chat),
+        ):
+            pass
+        with asked.replies.claim(OWNER, other), asked.replies.claim("b" * 64, asked.chat):
+            pass
+        with pytest.raises(LimitError), asked.replies.claim(OWNER, asked.chat):
+            pass
+
+    with asked.replies.claim(OWNER, asked.chat):
+        pass
+
+
+async def test_a_claim_is_let_go_after_an_error(asked: Asked) -> None:
+    with pytest.raises(StoreError), asked.replies.claim(OWNER, asked.chat):
+        raise StoreError("The disk is full.", "Make room.")
+
+    with asked.replies.claim(OWNER, asked.chat):
+        pass
+
+
+async def test_a_chat_with_a_growing_reply_cannot_be_claimed_until_its_end(
+    asked: Asked, engine: FakeEngine
+) -> None:
+    gate = asyncio.Event()
+    engine.will_answer(gate, "A cat.")
+    reply = asked.start()
+
+    with pytest.raises(LimitError), asked.replies.claim(OWNER, asked.chat):
+        pass
+    gate.set()
+    await asyncio.shield(reply.task)
+
+    with asked.replies.claim(OWNER, asked.chat):
+        pass
+
+
+async def test_replies_of_different_owners_do_not_meet(asked: Asked, engine: FakeEngine) -> None:
+    answer = engine.will_answer("A ", asyncio.Event())
+    reply = asked.start()
+    await answer.stalled.wait()
+
+    assert asked.replies.growing("b" * 64, asked.chat) is None
+    await asked.replies.stop("b" * 64, asked.chat)
+
+    assert not answer.closed.is_set()
+    await reply.stop()
