@@ -1,5 +1,6 @@
 """The command line: one thin command each."""
 
+import importlib.metadata
 import inspect
 import logging
 import os
@@ -12,15 +13,24 @@ import typer
 from backend.config import ENV_PREFIX, Settings, flag, load_settings
 from backend.errors import SightlineError
 
-VERSION = "0.1.0"
 COMMANDS = ("serve",)
 
 console = logging.getLogger("sightline")
 cli = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sightline {importlib.metadata.version('sightline')}")
+        raise typer.Exit
+
+
 @cli.callback()
-def sightline() -> None:
+def sightline(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
+) -> None:
     """Chat about pictures in the browser, with vLLM running in the same process."""
 
 

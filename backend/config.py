@@ -75,6 +75,11 @@ class Settings(BaseSettings):
     def fetch_limits(self) -> FetchLimits:
         return FetchLimits(self.max_file_mb * MEGA, self.fetch_timeout_s, self.allow_private_addresses)
 
+    @field_validator("data_dir")
+    @classmethod
+    def _expand(cls, value: Path) -> Path:
+        return value.expanduser()
+
     @field_validator("allowed_hosts", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:

@@ -114,7 +114,7 @@ class InProcessEngine:
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         """See ``Engine.stream``; waits while the engine loads."""
         client = await asyncio.shield(asyncio.wrap_future(self._client))
-        answer = client.stream(request)
+        answer = client.stream(self._by_served_name(request))
         try:
             async for event in answer:
                 yield event
@@ -127,6 +127,13 @@ class InProcessEngine:
             ) from error
         finally:
             await answer.aclose()
+
+    def _by_served_name(self, request: ChatRequest) -> ChatRequest:
+        """The menu shows the model as it was named; vLLM may serve it under --served-model-name."""
+        now = self._status.capabilities
+        if request.model != self._plan.model or now is None:
+            return request
+        return dataclasses.replace(request, model=now.models[0])
 
     async def aclose(self) -> None:
         """See ``Engine.aclose``."""
@@ -293,7 +300,7 @@ def _parse(vllm: types.SimpleNamespace, plan: EnginePlan) -> argparse.Namespace:
         # One process less, and faster on few cores; vLLM reads it when it makes its configuration.
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         defaults = cpu_defaults(plan, os.environ, psutil.virtual_memory().available)
-    arguments = parser.parse_args([*QUIET_FLAGS, *plan.argv, *defaults])
+    arguments = parser.parse_args([*QUIET_FLAGS, *defaults, *plan.argv])  # the last of two wins
     if getattr(arguments, "model_tag", None):
         raise ConfigError(
             f"“{arguments.model_tag}” stands alone among the flags.",

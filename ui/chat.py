@@ -28,6 +28,7 @@ from ui.payload import (
     forget_upload,
     read_choices,
     read_composer,
+    read_id,
     read_upload,
     shown_file,
 )
@@ -84,7 +85,7 @@ class Chat:
 
     # A message and its reply.
 
-    async def send(self, composed: Any, chat_id: str, request: gr.Request, *settings: Any) -> Views:
+    async def send(self, composed: Any, posted_id: Any, request: gr.Request, *settings: Any) -> Views:
         """Take a message, store it, and show the reply as it grows. What is refused stays in the composer."""
         message = read_composer(composed, self.uploads)
         choices = read_choices(*settings)
@@ -95,7 +96,7 @@ class Chat:
             if errors:
                 yield View(composer=_composer(message.text, kept), notice=render.refusals(errors))
                 return
-            chat_id = await self._chat(owner, chat_id)
+            chat_id = await self._chat(owner, read_id(posted_id))
             with self.replies.claim(owner, chat_id):
                 _, reply = await asyncio.to_thread(
                     self.store.add_question,
@@ -117,9 +118,9 @@ class Chat:
             async for view in views:
                 yield view
 
-    async def retry(self, chat_id: str, request: gr.Request, *settings: Any) -> Views:
+    async def retry(self, posted_id: Any, request: gr.Request, *settings: Any) -> Views:
         """Answer the last question once more, in the place of the last reply."""
-        choices = read_choices(*settings)
+        chat_id, choices = read_id(posted_id), read_choices(*settings)
         try:
             owner = require_owner(request)
             with self.replies.claim(owner, chat_id):
@@ -160,10 +161,10 @@ class Chat:
     async def _loading(self, draft: Draft) -> Any:
         return None if draft.text or draft.reasoning or draft.is_over else await self.engine.capabilities()
 
-    async def stop(self, chat_id: str, request: gr.Request) -> None:
+    async def stop(self, posted_id: Any, request: gr.Request) -> None:
         """End the reply; the handler that shows it sees the end."""
         try:
-            await self.replies.stop(require_owner(request), chat_id)
+            await self.replies.stop(require_owner(request), read_id(posted_id))
         except SightlineError:
             log.info("Stop came from a page without a cookie")
 
@@ -184,11 +185,11 @@ class Chat:
             async for view in views:
                 yield view
 
-    async def open_chat(self, chat_id: Any, request: gr.Request) -> Views:
+    async def open_chat(self, posted_id: Any, request: gr.Request) -> Views:
         """One of this visitor's chats."""
         try:
             owner = require_owner(request)
-            async with aclosing(self._follow(owner, str(chat_id))) as views:
+            async with aclosing(self._follow(owner, read_id(posted_id))) as views:
                 async for view in views:
                     yield view
         except SightlineError as error:
@@ -202,8 +203,9 @@ class Chat:
             return View(notice=render.notice(str(error)))
         return View(chatbot=[], composer=_idle(), notice="", chat_id="", chats=chats)
 
-    async def delete_chat(self, chat_id: str, request: gr.Request) -> View:
+    async def delete_chat(self, posted_id: Any, request: gr.Request) -> View:
         """Delete a chat with its pictures; an empty id, after the person said no, deletes nothing."""
+        chat_id = read_id(posted_id)
         if not chat_id:
             return View()
         try:

@@ -39,6 +39,11 @@ def read_composer(value: object, uploads: Path) -> Composed:
     )
 
 
+def read_id(value: object) -> str:
+    """A chat's id, empty where the page posted none; whose it is, the store knows."""
+    return value if isinstance(value, str) else ""
+
+
 def _upload(file: object, uploads: Path) -> Upload | None:
     if not isinstance(file, dict) or not isinstance(file.get("path"), str) or "\0" in file["path"]:
         return None

@@ -33,15 +33,16 @@ _BROKEN_OFF = {
 
 
 def conversation(messages: Sequence[StoredMessage]) -> list[Json]:
-    """A chat as the Chatbot shows it."""
+    """A chat in which no reply grows, as the Chatbot shows it; one marked streaming was left by a crash."""
     return [shown for message in messages for shown in _message(message)]
 
 
 def _message(message: StoredMessage) -> list[Json]:
     if message.role == "user":
         return question(message)
-    draft = Draft(message.text, message.reasoning, message.status, message.stats, message.error)
-    return reply(draft)
+    left = message.status is MessageStatus.STREAMING
+    status = MessageStatus.INTERRUPTED if left else message.status
+    return reply(Draft(message.text, message.reasoning, status, message.stats, message.error))
 
 
 def question(message: StoredMessage) -> list[Json]:

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -228,3 +229,11 @@ def test_a_flag_that_is_written_wrong_is_named_without_a_traceback(
     assert complaint in words(err)
     assert "Traceback" not in err
     assert not hasattr(served, "plan")
+
+
+def test_it_tells_its_version() -> None:
+    answer = subprocess.run(
+        [sys.executable, str(APP), "--version"], capture_output=True, text=True, check=True
+    )
+
+    assert answer.stdout.strip() == f"sightline {version('sightline')}"

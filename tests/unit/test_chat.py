@@ -693,3 +693,12 @@ async def test_an_example_that_is_none_fills_nothing(chat: Chat, tmp_path: Path,
 
 def test_a_folder_without_examples_has_none(tmp_path: Path) -> None:
     assert load_examples(tmp_path) == ()
+
+
+@pytest.mark.parametrize("posted", [None, 7, ["x"], {"id": "x"}])
+async def test_a_chat_id_of_another_type_is_no_chat(visitor: Visitor, posted: Any) -> None:
+    await visitor.chat.stop(posted, visitor.request)
+
+    assert await visitor.chat.delete_chat(posted, visitor.request) == View()
+    seen = Seen([view async for view in visitor.chat.retry(posted, visitor.request, *DEFAULTS)])
+    assert "does not exist" in seen.notice

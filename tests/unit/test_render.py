@@ -285,3 +285,10 @@ def test_each_refusal_has_a_line_with_both_sentences() -> None:
 
 def test_chats_are_listed_by_title() -> None:
     assert render.chat_choices([ChatInfo("id", "Title", NOW, 2)]) == [("Title", "id")]
+
+
+def test_a_reply_that_a_crash_left_streaming_is_shown_as_broken_off() -> None:
+    (begun, footer) = conversation([stored(role="assistant", text="A red", status=MessageStatus.STREAMING)])
+
+    assert texts([begun]) == ["A red"]
+    assert "broke off" in texts([footer])[0]
