@@ -35,11 +35,11 @@
     setTimeout(() => document.querySelector("#paste-address").click());
   }
 
-  // What the copy button copies is the reply alone, not the line of figures under it.
-  const footer = /\n?<small class="reply-footer[^"]*">.*?<\/small>/gs;
+  // What the copy button copies is the reply alone: not the line of figures under it, nor what waits in its place.
+  const notReply = /\n?<(small|span) class="(?:reply-footer|loading|thinking)[^>]*>.*?<\/\1>/gs;
   if (navigator.clipboard) {
     const write = navigator.clipboard.writeText.bind(navigator.clipboard);
-    navigator.clipboard.writeText = text => write(text.replace(footer, "").trim());
+    navigator.clipboard.writeText = text => write(text.replace(notReply, "").trim());
   }
 
   // The list of chats stands open where there is room beside the conversation.

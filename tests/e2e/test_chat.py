@@ -31,6 +31,9 @@ def test_message_sent_while_the_model_loads_waits_and_is_answered(
     expect(phone.locator("#chat .loading")).to_be_visible()
     shoot(phone, "loading")
     phone.close()
+    visitor.button("Copy message").click()
+    expect(visitor.button("Copied message")).to_be_visible()
+    assert visitor.copied() == ""
     visitor.wait_for_reply(timeout_ms=ENGINE_S * 1000)
     assert_names(visitor.replies.last.inner_text(), "red circle")
     expect(status).to_have_attribute("data-state", "ready")
@@ -98,11 +101,10 @@ def test_retry_answers_anew_in_place(visitor: Visitor) -> None:
 
 
 def test_copy_takes_the_reply_without_its_figures(visitor: Visitor) -> None:
-    visitor.context.grant_permissions(["clipboard-read", "clipboard-write"])
     answer = visitor.ask("What is in this picture?", {"red.png": RED_CIRCLE})
     visitor.button("Copy message").click()
     expect(visitor.button("Copied message")).to_be_visible()
-    assert visitor.page.evaluate("navigator.clipboard.readText()") == answer
+    assert visitor.copied() == answer
 
 
 def test_chats_are_listed_opened_and_deleted(visitor: Visitor) -> None:
@@ -128,6 +130,18 @@ def test_chats_are_listed_opened_and_deleted(visitor: Visitor) -> None:
     visitor.open()
     expect(visitor.chats).to_have_text(["Hello!"])
     expect(visitor.questions).to_have_text(["Hello!"])
+
+
+@pytest.mark.xfail(reason="the old chat's last view can come after the new chat's first", strict=False)
+def test_growing_reply_can_be_left_for_another_chat(visitor: Visitor) -> None:
+    visitor.ask("Hello!")
+    for _ in range(5):
+        visitor.page.locator("#new-chat").click()
+        expect(visitor.questions).to_have_count(0)
+        visitor.send_for_endless_reply("Describe what you see.")
+        visitor.chats.filter(has_text="Hello!").click()
+        expect(visitor.questions).to_have_text(["Hello!"], timeout=3000)
+        expect(visitor.send_button).to_be_visible(timeout=3000)
 
 
 def test_long_pasted_text_arrives_whole(visitor: Visitor) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 from .app_process import App
 from .drawings import RED_CIRCLE
@@ -141,6 +142,22 @@ def test_markup_in_the_conversation_cannot_ask_other_hosts(
             "markup => document.querySelector('#chat').insertAdjacentHTML('beforeend', markup)",
             markup.format(url=f"{website.url}/triangle.png"),
         )
+    assert not website.asked
+
+
+def test_markup_in_a_message_cannot_run_or_ask_other_hosts(visitor: Visitor, website: Website) -> None:
+    visitor.expect_problems("Content Security Policy", website.url)
+    visitor.page.on("dialog", lambda dialog: visitor.problems.append(dialog.message))
+    url = f"{website.url}/triangle.png"
+    visitor.ask(
+        f"![x]({url}) <img src='{url}' onerror='alert(1)'> <script>alert(2)</script> "
+        f"<svg onload='alert(3)'><image href='{url}' /></svg> <video poster='{url}' src='{url}'></video>\n\n"
+        f"```mermaid\ngraph TD; A[\"<img src='{url}' onerror='alert(4)'>\"]\n```\n",
+        {"<img src=x onerror=alert(5)>.png": RED_CIRCLE},
+    )
+    visitor.open()
+    expect(visitor.questions).to_have_count(1)
+    visitor.page.wait_for_load_state("networkidle")
     assert not website.asked
 
 

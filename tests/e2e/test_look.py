@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import pytest
-from integration.asking import NEVER_ENDING
 from playwright.sync_api import ViewportSize, expect
 
 from .app_process import App
@@ -28,7 +27,7 @@ def test_every_state_fits_the_screen(
     expect(visitor.alert).to_be_visible()
     shoot_fitting(visitor, "error")
 
-    visitor.set_seed(NEVER_ENDING.seed)
+    visitor.ask_for_endless_replies()
     visitor.record_growth()
     visitor.send_button.click()
     visitor.wait_for_growth()

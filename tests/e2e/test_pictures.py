@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from .drawings import BLUE_SQUARE, GREEN_TRIANGLE, RED_CIRCLE
 from .visitor import Visitor
@@ -124,5 +124,5 @@ def test_stored_pictures_are_shown(visitor: Visitor) -> None:
         expect(visitor.pictures.nth(place)).to_have_js_property("naturalWidth", 240)
 
 
-def _address_field(page: Page):
+def _address_field(page: Page) -> Locator:
     return page.locator("#address input, #address textarea")

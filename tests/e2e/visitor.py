@@ -36,7 +36,6 @@ RECORD_GROWTH = """() => {
 
 expect.set_options(timeout=PATIENCE_MS)
 
-# Without opening the settings, which stand beside the page.
 SET_VALUE = """(field, value) => {
   field.value = value;
   for (const kind of ["input", "change", "blur"]) field.dispatchEvent(new Event(kind, {bubbles: true}));
@@ -52,6 +51,7 @@ class Visitor:
         self.problems: list[str] = []
         self._expected: tuple[str, ...] = ()
         context.set_default_timeout(PATIENCE_MS)
+        context.grant_permissions(["clipboard-read", "clipboard-write"])
         context.on("console", lambda line: self._note(line.type == "error", line.text))
         context.on("weberror", lambda error: self._note(True, str(error.error)))
         context.on("request", lambda request: self._note(self._is_foreign(request.url), request.url))
@@ -117,9 +117,12 @@ class Visitor:
 
     def paste(self, text: str) -> None:
         """Paste text with the keys, through the browser's own clipboard."""
-        self.context.grant_permissions(["clipboard-read", "clipboard-write"])
         self.page.evaluate("text => navigator.clipboard.writeText(text)", text)
         self.box.press("Control+V")
+
+    def copied(self) -> str:
+        """What lies in the clipboard."""
+        return self.page.evaluate("navigator.clipboard.readText()")
 
     # Talking.
 
@@ -140,19 +143,27 @@ class Visitor:
 
     def send_for_endless_reply(self, text: str, files: Files | None = None) -> None:
         """Send a message whose reply does not end by itself, and wait until the reply is under way."""
-        self.set_seed(NEVER_ENDING.seed)
+        self.ask_for_endless_replies()
         self.record_growth()
         self.send(text, files)
         self.set_seed(None)
         self.wait_for_growth()
+
+    def ask_for_endless_replies(self) -> None:
+        """From now on, until the seed is another, replies go on until they are stopped."""
+        self.set_seed(NEVER_ENDING.seed)
+        self._set("number input for Max tokens", str(NEVER_ENDING.max_tokens))
 
     def wait_for_growth(self) -> None:
         """Wait until the reply was seen at several lengths."""
         self.page.wait_for_function("window.lengths.length > 4")
 
     def set_seed(self, seed: int | None) -> None:
-        field = self.page.locator("#settings-bar").get_by_label("Seed")
-        field.evaluate(SET_VALUE, "" if seed is None else str(seed))
+        self._set("Seed", "" if seed is None else str(seed))
+
+    def _set(self, label: str, value: str) -> None:
+        """Change a setting without opening the settings."""
+        self.page.locator("#settings-bar").get_by_label(label).evaluate(SET_VALUE, value)
 
     def wait_for_reply(self, timeout_ms: float = REPLY_MS) -> None:
         """Wait for the end of a reply that came to its natural end."""

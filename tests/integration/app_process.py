@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import psutil
 
 APP = Path(__file__).resolve().parents[2] / "app.py"
-# What the person of a test has set, and nothing that the tests' own process has.
+# Without settings of the app; and read now, before the tests' own engine adds what it needs.
 ENVIRONMENT = {
     name: value for name, value in os.environ.items() if not name.startswith(("SIGHTLINE_", "GRADIO_"))
 }
@@ -40,25 +40,16 @@ class App:
         self.data = folder / "data"
         self._output = folder / "output.txt"
         self._seen: set[psutil.Process] = set()
-        command = [
-            sys.executable,
-            str(APP),
-            *arguments,
-            "--port",
-            str(self.port),
-            "--data-dir",
-            str(self.data),
-        ]
+        own = ("--port", str(self.port), "--data-dir", str(self.data))
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(
-                command,
+                [sys.executable, str(APP), *arguments, *own],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=ENVIRONMENT | environment,
                 start_new_session=True,
             )
-        self.started = time.monotonic()
 
     @property
     def output(self) -> str:
@@ -116,9 +107,12 @@ class App:
             self._seen.update(psutil.Process(self._process.pid).children(recursive=True))
         return self._seen
 
-    def left_behind(self) -> list[str]:
-        """Its descendants that still run."""
-        return [f"{process.pid} {_title(process)}" for process in self._seen if _runs(process)]
+    def wait_until_nothing_is_left(self, timeout_s: float = 15) -> None:
+        """Wait until every process that it has started is gone."""
+        deadline = time.monotonic() + timeout_s
+        while left := [f"{process.pid} {_title(process)}" for process in self._seen if _runs(process)]:
+            assert time.monotonic() < deadline, f"left behind after {timeout_s:g} s: {left}"
+            time.sleep(0.05)
 
     def signal(self, number: signal.Signals, *, group: bool = False) -> None:
         """Signal it alone, as a service manager does, or the whole group, as Ctrl-C in a terminal does."""
@@ -132,13 +126,10 @@ class App:
     def clean_up(self) -> None:
         """Leave nothing behind, whatever a test found."""
         self.descendants()
-        for process in (
-            *self._seen,
-            psutil.Process(self._process.pid) if self._process.poll() is None else None,
-        ):
-            if process is not None:
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
+        self._process.kill()
+        for process in self._seen:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         self._process.wait(10)
 
 

@@ -1,4 +1,4 @@
-"""What vLLM loads into the tests' engine, so that a test can have an answer that lasts as long as it needs."""
+"""What vLLM loads into the tests' engine: with it an answer can last as long as a test needs it."""
 
 from collections.abc import Callable
 

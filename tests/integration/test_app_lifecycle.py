@@ -6,9 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from .app_process import App, wait_for
-
-STOP_TIMEOUT_S = 15
+from .app_process import App
 
 
 def test_the_page_answers_before_the_model_and_both_end_with_ctrl_c(
@@ -24,18 +22,17 @@ def test_the_page_answers_before_the_model_and_both_end_with_ctrl_c(
     told = app.wait_until("ready")
     assert (told["status"], told["models"]) == (200, ["sightline-demo"])
     assert any(cold.rglob("*")), "vLLM has used another cache"
-    words = [
-        f"Sightline is at http://127.0.0.1:{app.port}",
-        "Model: sightline-demo (no other was named). It loads now; the page shows how far it is.",
-        "The model is ready.",
-    ]
-    assert app.output.splitlines() == words
     assert "Starting to load model" in (app.data / "logs" / "engine.log").read_text()
 
     app.signal(signal.SIGINT, group=True)
-    assert app.wait_for_end(STOP_TIMEOUT_S) == 0
-    assert_nothing_is_left(app)
-    assert app.output.splitlines() == [*words, "Stopping."]
+    assert app.wait_for_end(15) == 0
+    app.wait_until_nothing_is_left()
+    assert app.output.splitlines() == [
+        f"Sightline is at http://127.0.0.1:{app.port}",
+        "Model: sightline-demo (no other was named). It loads now; the page shows how far it is.",
+        "The model is ready.",
+        "Stopping.",
+    ]
 
 
 @pytest.mark.parametrize("moment", ["vLLM is being imported", "the engine starts"])
@@ -45,8 +42,8 @@ def test_sigterm_while_the_model_loads(start_app: Callable[..., App], moment: st
     if moment == "the engine starts":
         app.wait_for_engine_process()
     app.signal(signal.SIGTERM)
-    assert app.wait_for_end(STOP_TIMEOUT_S) == 0
-    assert_nothing_is_left(app)
+    assert app.wait_for_end(15) == 0
+    app.wait_until_nothing_is_left()
     assert len(app.output.splitlines()) == 3
     assert app.output.endswith("\nStopping.\n")
 
@@ -55,15 +52,11 @@ def test_killed_while_the_model_loads(start_app: Callable[..., App]) -> None:
     app = start_app()
     app.wait_for_engine_process()
     app.signal(signal.SIGKILL)
-    assert_nothing_is_left(app)
+    app.wait_until_nothing_is_left()
 
 
 def test_killed_when_ready(start_app: Callable[..., App]) -> None:
     app = start_app("--load-format", "dummy")
     app.wait_until("ready")
     app.signal(signal.SIGKILL)
-    assert_nothing_is_left(app)
-
-
-def assert_nothing_is_left(app: App) -> None:
-    wait_for(lambda: not app.left_behind(), "all its processes end", STOP_TIMEOUT_S)
+    app.wait_until_nothing_is_left()

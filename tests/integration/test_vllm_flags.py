@@ -36,11 +36,13 @@ def vllm(vllm_environment: Path) -> SimpleNamespace:
             {"limit_mm_per_prompt": {"image": 10}, "max_model_len": 16384, "tensor_parallel_size": 2},
         ),
         (
-            "mistralai/Mistral-Nemo-Instruct-2407 --tokenizer_mode mistral --config_format mistral --load_format mistral",
+            "mistralai/Mistral-Nemo-Instruct-2407 "
+            "--tokenizer_mode mistral --config_format mistral --load_format mistral",
             MISTRAL,
         ),
         (
-            "mistralai/Pixtral-12B-2409 --tokenizer_mode mistral --config_format mistral --load_format mistral "
+            "mistralai/Pixtral-12B-2409 "
+            "--tokenizer_mode mistral --config_format mistral --load_format mistral "
             "--limit_mm_per_prompt 'image=4' --max_model_len 16384",
             MISTRAL | {"limit_mm_per_prompt": {"image": 4}, "max_model_len": 16384},
         ),
@@ -68,13 +70,16 @@ def test_the_model_may_be_named_by_a_flag_as_in_the_docker_lines(vllm: SimpleNam
 
 
 def test_a_documents_line_starts_the_app_and_sigterm_ends_it(start_app: Callable[..., App]) -> None:
-    line = "--tokenizer_mode mistral --config_format mistral --load_format mistral --limit_mm_per_prompt 'image=4'"
-    app = start_app("serve", str(DEMO_MODEL), *shlex.split(line), "--max_model_len", "2048")
+    flags = (
+        "--tokenizer_mode mistral --config_format mistral --load_format mistral "
+        "--limit_mm_per_prompt 'image=4' --max_model_len 2048"
+    )
+    app = start_app("serve", str(DEMO_MODEL), *shlex.split(flags))
     told = app.wait_until("ready")
     assert told["models"] == [str(DEMO_MODEL)]
     app.signal(signal.SIGTERM)
     assert app.wait_for_end(15) == 0
-    assert not app.left_behind()
+    app.wait_until_nothing_is_left()
     assert app.output.splitlines() == [
         """--limit-mm-per-prompt image=4 is an old spelling; read as '{"image": 4}'.""",
         f"Sightline is at http://127.0.0.1:{app.port}",

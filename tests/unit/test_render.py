@@ -288,7 +288,9 @@ def test_chats_are_listed_by_title() -> None:
 
 
 def test_a_reply_that_a_crash_left_streaming_is_shown_as_broken_off() -> None:
-    (begun, footer) = conversation([stored(role="assistant", text="A red", status=MessageStatus.STREAMING)])
+    (begun, footer) = render.conversation(
+        [stored(role="assistant", text="A red", status=MessageStatus.STREAMING)]
+    )
 
     assert texts([begun]) == ["A red"]
     assert "broke off" in texts([footer])[0]
