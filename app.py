@@ -41,24 +41,23 @@ def serve(context: typer.Context, env_file: Path | None, help_engine: bool, **fl
     "vllm serve MODEL …" work here too. --help-engine lists them.
     """
     from backend.inprocess import engine_help, prepare_environment
+    from backend.store_disk import sole_use
     from backend.vllm_args import plan_engine
-    from backend.vllm_log import prepare_log
 
     if help_engine:
         prepare_environment(os.environ, local_model=True)
         typer.echo(engine_help())
         return
     settings = load_settings({name: value for name, value in flags.items() if value is not None}, env_file)
-    plan = plan_engine(settings.model, context.args)
+    plan = plan_engine(flags["model"], context.args, default=settings.model)
     for notice in plan.notices:
         console.info(notice)
     prepare_environment(os.environ, local_model=plan.is_local)
     os.environ["GRADIO_TEMP_DIR"] = str(settings.data_dir / "uploads")
-    engine_log = prepare_log(settings.data_dir / "logs")
+    with sole_use(settings.data_dir):
+        from ui import server  # after the environment, which Gradio reads when it is imported
 
-    from ui import server  # after the environment, which Gradio reads when it is imported
-
-    server.serve(settings, plan, engine_log)
+        server.serve(settings, plan)
 
 
 def _with_settings_as_flags(function: Any) -> Any:

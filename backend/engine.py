@@ -26,7 +26,3 @@ class Engine(Protocol):
             EngineError: the request was refused, or the answer broke off; its class says which.
         """
         ...
-
-    async def aclose(self) -> None:
-        """Let go of everything that was opened; what still streams is interrupted."""
-        ...

@@ -10,10 +10,12 @@ variables, no cookies, no referrer, no decompression, and no log line with someb
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
@@ -24,6 +26,7 @@ from backend.images import shown_name
 from backend.types import FetchLimits
 
 MAX_REDIRECTS = 5
+RESOLVER_THREADS = 8  # of their own: a DNS server that never answers must only hold up other fetches
 MAX_DIALS = 4  # addresses of one host that are tried, as the first may be IPv6 where there is none
 PORTS = frozenset({80, 443, 8080, 8443})  # others speak protocols that an HTTP request could abuse
 SHOWN_CHARS = 100
@@ -98,8 +101,14 @@ class _Refusal(Exception):  # noqa: N818  (a reason on its way to fetch_picture,
 
 async def resolve_host(host: str) -> Sequence[str]:
     """The IP addresses of a host, in the order in which to try them (RFC 6724). Raises OSError."""
-    answers = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    look_up = functools.partial(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM)
+    answers = await asyncio.get_running_loop().run_in_executor(_resolver_threads(), look_up)
     return [str(answer[4][0]) for answer in answers]
+
+
+@functools.cache
+def _resolver_threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(RESOLVER_THREADS, "resolver")
 
 
 async def fetch_picture(

@@ -34,6 +34,7 @@ from backend.vllm_args import QUIET_FLAGS, EnginePlan, cpu_defaults
 
 HEALTH_CHECK_S = 0.2
 STOP_TIMEOUT_S = 8.0
+STAGE_S = 1.0  # how long what the log told of a start is told on: every open page asks
 RESTART_WINDOW_S = 600.0  # an engine that dies twice within it is given up
 
 
@@ -80,7 +81,12 @@ class InProcessEngine:
         self._idle_timeout_s = idle_timeout_s
         self._on_change = on_change
         self._status = _Status(EngineState.LOADING, time.monotonic())
-        self._client: concurrent.futures.Future[OpenAIEngine] = concurrent.futures.Future()
+        # Once failed or stopped it holds the error as a value: raised, one exception object would hold on
+        # to every request that met it.
+        self._client: concurrent.futures.Future[OpenAIEngine | SightlineError] = concurrent.futures.Future()
+        self._log_start = 0  # where in the log the current start begins
+        self._stage = vllm_log.stage("")
+        self._stage_read_at = float("-inf")
         self._vllm_engine: Any = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="vllm", daemon=True)
@@ -107,14 +113,25 @@ class InProcessEngine:
         if status.capabilities is not None:
             return status.capabilities
         if status.state is EngineState.LOADING:
-            stage = vllm_log.stage(await asyncio.to_thread(vllm_log.read_tail, self._log))
+            stage = await self._loading_stage()
             return Capabilities(status.state, stage=f"{status.note}{stage}", state_s=seconds)
         return Capabilities(status.state, stage=str(status.error or ""), state_s=seconds)
+
+    async def _loading_stage(self) -> str:
+        now = time.monotonic()
+        if now - self._stage_read_at >= STAGE_S:
+            self._stage_read_at = now
+            log = await asyncio.to_thread(vllm_log.read_tail, self._log, self._log_start)
+            self._stage = vllm_log.stage(log)
+        return self._stage
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         """See ``Engine.stream``; waits while the engine loads."""
         client = await asyncio.shield(asyncio.wrap_future(self._client))
+        if isinstance(client, SightlineError):
+            raise type(client)(client.what, client.action)
         answer = client.stream(self._by_served_name(request))
+        del request  # with its pictures
         try:
             async for event in answer:
                 yield event
@@ -134,10 +151,6 @@ class InProcessEngine:
         if request.model != self._plan.model or now is None:
             return request
         return dataclasses.replace(request, model=now.models[0])
-
-    async def aclose(self) -> None:
-        """See ``Engine.aclose``."""
-        await asyncio.to_thread(self.stop)
 
     def stop(self) -> None:
         """End the engine and all its processes; returns within about ten seconds."""
@@ -170,13 +183,12 @@ class InProcessEngine:
                 self._fail(EngineDiedError("The model stopped working, twice.", "See the engine's log."))
                 return
             last_start = time.monotonic()
-            self._client = concurrent.futures.Future()
-            self._change(_Status(EngineState.LOADING, last_start, note="It had stopped working. "))
         self._give_up(EngineUnavailableError("The app is shutting down.", "Start it again."))
         self._change(_Status(EngineState.STOPPED, time.monotonic()))
 
     async def _serve(self) -> None:
-        """Load the model and serve until stopped, or until the engine dies."""
+        """Load the model and serve until stopped, or until the engine dies: from then on it is loading."""
+        self._log_start = vllm_log.size(self._log)
         vllm = _vllm()
         arguments = _parse(vllm, self._plan)
         async with vllm.build_async_engine_client(arguments) as engine:
@@ -198,6 +210,10 @@ class InProcessEngine:
             self._client.set_result(client)
             while not self._stopping.is_set() and not engine.errored:  # noqa: ASYNC110 - no event for either
                 await asyncio.sleep(HEALTH_CHECK_S)
+            if not self._stopping.is_set():  # told before the engine is taken down, which takes its time
+                self._log_start, self._stage = vllm_log.size(self._log), vllm_log.stage("")
+                self._client = concurrent.futures.Future()
+                self._change(_Status(EngineState.LOADING, time.monotonic(), note="It had stopped working. "))
 
     def _died(self) -> bool:
         return self._vllm_engine is not None and bool(self._vllm_engine.errored)
@@ -206,15 +222,16 @@ class InProcessEngine:
         told = (
             error
             if isinstance(error, SightlineError)
-            else vllm_log.failure(error, vllm_log.read_tail(self._log))
+            else vllm_log.failure(error, vllm_log.read_tail(self._log, self._log_start))
         )
+        vllm_log.write_error(self._log, error)
         self._give_up(told)
         self._change(_Status(EngineState.FAILED, time.monotonic(), error=told))
 
     def _give_up(self, error: SightlineError) -> None:
         if self._client.done():
             self._client = concurrent.futures.Future()
-        self._client.set_exception(error)
+        self._client.set_result(error)
 
     def _change(self, status: _Status) -> None:
         self._status = status

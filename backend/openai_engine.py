@@ -69,15 +69,14 @@ class OpenAIEngine:
         started = time.monotonic()
         progress = _Progress(started)
         answering = False
+        body = await asyncio.to_thread(_wire_body, request)  # 50 pictures take a second to encode
+        del request  # with its pictures, which nobody needs while the answer streams
         try:
             async with asyncio.timeout(self._idle_timeout_s):
                 stream = await self._client.chat.completions.create(
-                    model=request.model,
-                    messages=cast(Any, wire_messages(request.messages)),
-                    stream=True,
-                    stream_options={"include_usage": True},
-                    **cast(Any, wire_sampling(request.sampling)),
+                    stream=True, stream_options={"include_usage": True}, **cast(Any, body)
                 )
+            del body
             answering = True
             async with stream:
                 chunks = aiter(stream)
@@ -91,9 +90,6 @@ class OpenAIEngine:
         except (openai.OpenAIError, json.JSONDecodeError, TimeoutError, httpx2.HTTPError) as error:
             raise engine_error(error, answering=answering) from error
         yield progress.finished()
-
-    async def aclose(self) -> None:
-        await self._client.close()
 
 
 class _Progress:
@@ -144,6 +140,14 @@ class _Progress:
         )
 
 
+def _wire_body(request: ChatRequest) -> dict[str, Any]:
+    return {
+        "model": request.model,
+        "messages": wire_messages(request.messages),
+        **wire_sampling(request.sampling),
+    }
+
+
 def wire_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
     """Messages as the API takes them; text alone goes as a plain string, which every server reads."""
     return [{"role": message.role, "content": _wire_content(message.parts)} for message in messages]
@@ -172,8 +176,13 @@ def wire_sampling(sampling: Sampling) -> dict[str, float | int]:
 
 
 _IMAGE_LIMIT = re.compile(r"At most (\d+) image\(s\) may be provided")
-_CONTEXT = re.compile(r"maximum context length is (\d+) tokens")
-_ASKED = re.compile(r"(?:contains|has|requested|resulted in) (?:at least )?(\d+)(?: input)? tokens")
+# The second spelling is that of prompts with pictures, counted after the pictures became tokens.
+_CONTEXT = re.compile(r"maximum (?:context|model) length (?:is |of |\()(\d+)")
+_ASKED = re.compile(
+    r"(?:(?:contains|has|requested|resulted in) (?:at least )?|\(length |Input length \()"
+    r"(\d+)(?:(?: input)? tokens|\))"
+)
+_NO_PICTURES = re.compile(r"is not a multimodal model|image input is not supported")  # vLLM, llama.cpp
 
 
 def engine_error(error: Exception, *, answering: bool = False) -> errors.EngineError:
@@ -220,13 +229,13 @@ def _refusal(message: str) -> errors.EngineError:
             "--limit-mm-per-prompt.",
         )
     if found := _CONTEXT.search(message):
-        asked = _ASKED.search(message)
-        size = f"{int(asked[1]):,} tokens, but the model reads" if asked else "longer than"
+        limit, asked = int(found[1]), _ASKED.search(message)
+        if asked and int(asked[1]) > limit:
+            what = f"This chat is {int(asked[1]):,} tokens, but the model reads at most {limit:,} tokens."
+        else:
+            what = f"This chat is longer than the {limit:,} tokens that the model reads."
         return errors.ContextOverflowError(
-            f"This chat is {size} at most {int(found[1]):,} tokens."
-            if asked
-            else f"This chat is {size} the {int(found[1]):,} tokens that the model reads.",
-            "Start a new chat, send fewer or smaller pictures, or shorten the message.",
+            what, "Start a new chat, send fewer or smaller pictures, or shorten the message."
         )
     lowered = message.lower()
     if "failed to load image" in lowered or "cannot identify image" in lowered:
@@ -234,7 +243,7 @@ def _refusal(message: str) -> errors.EngineError:
             "The model could not read one of the pictures.",
             "Remove it, or save it as JPEG or PNG and add it again.",
         )
-    if "multimodal" in lowered or ("image" in lowered and "not support" in lowered):
+    if _NO_PICTURES.search(message):
         return errors.RejectedError(
             "This model does not take pictures.", "Send text only, or choose a model that sees."
         )

@@ -1,6 +1,7 @@
 """What ``store.py`` rests on: the way to the database, and the files of pictures."""
 
 import errno
+import fcntl
 import os
 import re
 import sqlite3
@@ -13,14 +14,39 @@ from pathlib import Path
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
-from backend.errors import StoreError
+from backend.errors import ConfigError, StoreError
 from backend.store_schema import ImageRow
 from backend.types import Image
 
 BUSY_TIMEOUT_S = 30.0
-POOL_SIZE = 32  # as many threads as asyncio.to_thread has at most
+POOL_SIZE = 32  # connections that stay open; while all are busy SQLAlchemy opens up to ten more
 WRITE = "sightline_write"  # the execution option of connections whose transactions will write
 SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@contextmanager
+def sole_use(folder: Path) -> Iterator[None]:
+    """Keep other Sightlines off a data folder until the end; the system ends it too when this process dies.
+
+    Raises:
+        ConfigError: another one uses the folder.
+        StoreError: the folder cannot be used.
+    """
+    with explained():
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        with explained():
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ConfigError(
+                    "Another Sightline is using this data folder.",
+                    "Stop it, or choose another folder with --data-dir.",
+                ) from None
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def open_engine(folder: Path, database_url: str | None) -> Engine:

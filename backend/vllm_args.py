@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,14 @@ COMPILATION_FLAGS = (
 
 # Secrets in argv can be read by every user of the machine (`ps`), and stay in the shell's history.
 SECRET_FLAGS = {"--api-key": "VLLM_API_KEY", "--hf-token": "HF_TOKEN"}
+# Of vLLM's HTTP server, which is not started here: who relies on one of these would be reached otherwise
+# than they think, or not be protected. (vLLM, FrontendArgs and make_arg_parser.)
+SERVER_FLAGS = (
+    *("--ssl-keyfile", "--ssl-certfile", "--ssl-ca-certs", "--ssl-cert-reqs", "--ssl-ciphers"),
+    *("--enable-ssl-refresh", "--uds", "--root-path", "--middleware"),
+    *("--allowed-origins", "--allowed-methods", "--allowed-headers", "--allow-credentials"),
+    *("--headless", "--api-server-count", "-asc", "--grpc", "--grpc-port"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,22 +54,29 @@ class EnginePlan:
         return self.is_demo or Path(self.model).exists()
 
 
-def plan_engine(model: str | None, flags: Sequence[str]) -> EnginePlan:
+def plan_engine(model: str | None, flags: Sequence[str], default: str | None = None) -> EnginePlan:
     """Decide what to start from ``--model`` and from the flags that are not the app's own.
 
-    The model may stand first among ``flags`` too, as ``vllm serve`` takes it; with neither it is the demo.
+    The model may stand first among ``flags`` too, as ``vllm serve`` takes it. With neither it is
+    ``default``, which the environment names, and without that the demo.
 
     Raises:
-        ConfigError: a secret among the flags, two models, or a folder that is not there.
+        ConfigError: a secret or a flag of vLLM's server among the flags, two models, or none where a
+            --config file may name one, or a folder that is not there.
     """
     refuse_secrets(flags)
+    refuse_server_flags(flags)
     positional = flags[0] if flags and not flags[0].startswith("-") else None
     if positional is not None and model is not None and positional != model:
         raise ConfigError(
             f"Two models were named: “{positional}” and “{model}”.", "Name one, first or with --model."
         )
-    chosen = positional or model
+    chosen = positional or model or default
     rest, notices = translate_limits(flags[1:] if positional is not None else flags)
+    if chosen is None and "--config" in flag_names(rest):
+        raise ConfigError(
+            "A --config file was given, but no model.", "Name the model too, first or with --model."
+        )
     if chosen is None:
         argv = ("--model", str(DEMO_MODEL), *without_overridden(DEMO_FLAGS, rest), *rest)
         return EnginePlan(argv, DEMO_NAME, "no other was named", notices)
@@ -73,12 +88,21 @@ def plan_engine(model: str | None, flags: Sequence[str]) -> EnginePlan:
 def refuse_secrets(flags: Sequence[str]) -> None:
     """Raise ConfigError, without the value, where a flag carries a secret."""
     for name in flag_names(flags):
-        # vLLM's parser takes unambiguous beginnings of flags as well.
-        secret = next((known for known in SECRET_FLAGS if known.startswith(name) and len(name) > 4), None)
+        secret = meant_flag(name, SECRET_FLAGS)
         if secret:
             raise ConfigError(
                 f"{secret} is not taken on the command line, where every user of this machine can read it.",
                 f"Set the environment variable {SECRET_FLAGS[secret]}, or put it into an --env-file.",
+            )
+
+
+def refuse_server_flags(flags: Sequence[str]) -> None:
+    """Raise ConfigError where a flag is for vLLM's HTTP server."""
+    for name in sorted(flag_names(flags)):
+        if meant := meant_flag(name, SERVER_FLAGS):
+            raise ConfigError(
+                f"Sightline serves the page itself, so {meant} has no effect here.",
+                "Leave it out, and put TLS and paths into a proxy before it.",
             )
 
 
@@ -147,6 +171,11 @@ def without_overridden(defaults: Sequence[str], flags: Sequence[str]) -> tuple[s
 
 def flag_names(flags: Sequence[str]) -> frozenset[str]:
     return frozenset(flag_name(item) for item in flags if item.startswith("-"))
+
+
+def meant_flag(name: str, known: Iterable[str]) -> str | None:
+    """The flag that ``name`` is, or begins: vLLM's parser takes unambiguous beginnings too."""
+    return next((flag for flag in known if flag == name or (flag.startswith(name) and len(name) > 4)), None)
 
 
 def flag_name(item: str) -> str:

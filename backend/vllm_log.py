@@ -9,7 +9,9 @@ import logging
 import multiprocessing
 import os
 import re
+import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,14 +71,28 @@ def _logging_config(log: Path) -> dict[str, Any]:
     }
 
 
-def read_tail(log: Path) -> str:
-    """The end of the log; empty where there is none."""
+def size(log: Path) -> int:
+    """How many bytes it has; none where there is none."""
+    try:
+        return log.stat().st_size
+    except OSError:
+        return 0
+
+
+def read_tail(log: Path, since: int = 0) -> str:
+    """The end of what was written after the first ``since`` bytes; empty where there is none."""
     try:
         with log.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+            file.seek(max(since, file.seek(0, os.SEEK_END) - TAIL_BYTES))
             return file.read().decode("utf-8", errors="replace")
     except OSError:
         return ""
+
+
+def write_error(log: Path, error: BaseException) -> None:
+    """Add the error with its traceback: of what fails early, vLLM itself logs nothing."""
+    with suppress(OSError), log.open("a", encoding="utf-8") as file:
+        traceback.print_exception(error, file=file)
 
 
 # vLLM's line -> what a person is told while it is the latest of these. In the order of a start.
@@ -101,7 +117,7 @@ def stage(log: str) -> str:
     return words if position >= 0 else "Starting vLLM"
 
 
-# (sign in the error or the log, what happened, what to do): the first that is found is told.
+# (sign in an error, what happened, what to do): the first that is found is told.
 _CAUSES = (
     (
         r"GatedRepoError|Access to model .* is restricted|gated repo",
@@ -165,16 +181,25 @@ _CAUSES = (
 )
 
 
-# The last line of a traceback. The log's other lines name settings that the signs above would match.
-_ERROR_LINE = re.compile(r"^.*?\b(\w*(?:Error|Exception): .*)$", re.MULTILINE)
+# An exception that was logged as an error, or the last line of a traceback, before which vLLM's children may
+# print "(EngineCore pid=7) ". The log's other lines name settings that the signs above would match, and
+# warnings name trouble that was overcome.
+_ERROR_LINE = re.compile(
+    r"^(?:\d{4}-\d\d-\d\d [\d:,]+ \S+ (?:ERROR|CRITICAL) .*?\b|(?:\([^)]*\) )?[\w.]*?\b)"
+    r"(\w*(?:Error|Exception): .*)$",
+    re.MULTILINE,
+)
 
 
 def failure(error: BaseException, log: str) -> EngineUnavailableError:
-    """Why the engine did not start, in our own words; ``log`` is the text of its log."""
-    evidence = "\n".join((*_chain(error), *_ERROR_LINE.findall(log)))
-    for sign, what, action in _CAUSES:
-        if re.search(sign, evidence, re.IGNORECASE):
-            return EngineUnavailableError(what, action)
+    """Why the engine did not start, in our own words; ``log`` is what was logged of this start.
+
+    What was raised here counts most, then what was logged last.
+    """
+    for evidence in ("\n".join(_chain(error)), *reversed(_ERROR_LINE.findall(log))):
+        for sign, what, action in _CAUSES:
+            if re.search(sign, evidence, re.IGNORECASE):
+                return EngineUnavailableError(what, action)
     return EngineUnavailableError("vLLM could not start.", "The engine's log names the cause.")
 
 

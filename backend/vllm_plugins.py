@@ -48,10 +48,11 @@ def torchvision_ops() -> None:
 def exit_with_parent() -> None:
     """End this vLLM child once its parent is gone, however the parent ended.
 
-    A ``vllm.platform_plugins`` entry point too, though no platform, because those run first: a child
-    whose parent is killed before the two have spoken waits for it, for minutes, before it gets to the
-    general plugins. Without the watch a parent killed by SIGKILL leaves EngineCore and Worker
-    processes behind, which keep the memory of the model.
+    Without it a parent killed by SIGKILL leaves EngineCore and Worker processes behind, which keep the
+    memory of the model. An entry point of ``vllm.general_plugins``; and, though no platform, of
+    ``vllm.platform_plugins``, which run first: a child whose parent is killed before the two have
+    spoken waits for it, for minutes, before it gets to the general ones. Those alone are left where
+    VLLM_TARGET_DEVICE=cpu, which makes vLLM ask no platform plugin.
     """
     # Not parent_process(): vLLM calls this before a spawned child knows its parent.
     if multiprocessing.current_process().name != "MainProcess":

@@ -63,12 +63,11 @@ async def through_engine(engine: inprocess.InProcessEngine, request: ChatRequest
 
 async def directly(state: Any, request: ChatRequest) -> Reading:
     """(a), on vLLM's own loop."""
-    names = SimpleNamespace()
     try:
         from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
     except ModuleNotFoundError:
         from vllm.entrypoints.openai.protocol import ChatCompletionRequest
-    names.request = ChatCompletionRequest(
+    asked = ChatCompletionRequest(
         model=request.model,
         messages=wire_messages(request.messages),
         stream=True,
@@ -77,7 +76,7 @@ async def directly(state: Any, request: ChatRequest) -> Reading:
     )
     started, first, last = time.perf_counter(), 0.0, ""
     answer: AsyncGenerator[str, None] = await state.openai_serving_chat.create_chat_completion(
-        names.request, raw_request=None
+        asked, raw_request=None
     )
     async for line in answer:
         if not first and '"content":"' in line and '"content":""' not in line:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-import secrets
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -14,13 +13,14 @@ import gradio as gr
 
 from backend.config import Settings
 from backend.engine import Engine
-from backend.errors import ImageError, LimitError, NotFoundError, SightlineError
+from backend.errors import ImageError, LimitError, NotFoundError, SightlineError, StoreError
 from backend.fetch import fetch_picture
 from backend.images import load_image
 from backend.replies import Draft, Replies
 from backend.store import Store
-from backend.types import ChatRequest, Image, Message, Text
+from backend.types import ChatRequest, Image, Message, MessageStatus, Text
 from ui import render
+from ui.pages import Pages
 from ui.payload import (
     Choices,
     Composed,
@@ -32,12 +32,12 @@ from ui.payload import (
     read_upload,
     shown_file,
 )
+from ui.uploads import Uploads
 from ui.visitors import require_owner
 
 log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
-SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png"}
 
 
 class View(NamedTuple):
@@ -72,14 +72,16 @@ def load_examples(folder: Path) -> tuple[Example, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """The handlers, and what they need. ``uploads`` is the folder where Gradio puts what a page uploads."""
+    """The handlers, and what they need. ``models`` are those that the menu offers."""
 
     settings: Settings
     store: Store
     engine: Engine
     replies: Replies
-    uploads: Path
-    examples: tuple[Example, ...]
+    uploads: Uploads
+    models: tuple[str, ...]
+    examples: tuple[Example, ...] = ()
+    pages: Pages = field(default_factory=Pages)
     # A picture of 64 megapixels takes up to a gigabyte while it is decoded.
     decoding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
 
@@ -87,11 +89,12 @@ class Chat:
 
     async def send(self, composed: Any, posted_id: Any, request: gr.Request, *settings: Any) -> Views:
         """Take a message, store it, and show the reply as it grows. What is refused stays in the composer."""
-        message = read_composer(composed, self.uploads)
         choices = read_choices(*settings)
         try:
             owner = require_owner(request)
+            message = read_composer(composed, self.uploads.of(owner))
             self._check(message)
+            self._check_choices(choices)
             pictures, kept, errors = await self._take(message.uploads)
             if errors:
                 yield View(composer=_composer(message.text, kept), notice=render.refusals(errors))
@@ -114,7 +117,7 @@ class Chat:
             return
         for upload in message.uploads:
             forget_upload(upload)
-        async with aclosing(self._follow(owner, chat_id, sent=True)) as views:
+        async with aclosing(self._follow(owner, chat_id, request, sent=True)) as views:
             async for view in views:
                 yield view
 
@@ -123,26 +126,43 @@ class Chat:
         chat_id, choices = read_id(posted_id), read_choices(*settings)
         try:
             owner = require_owner(request)
+            self._check_choices(choices)
             with self.replies.claim(owner, chat_id):
                 reply = await asyncio.to_thread(self.store.retry, owner, chat_id, choices.model)
                 await self._begin(owner, chat_id, reply.id, choices)
         except SightlineError as error:
             yield View(notice=render.notice(str(error)))
             return
-        async with aclosing(self._follow(owner, chat_id)) as views:
+        async with aclosing(self._follow(owner, chat_id, request)) as views:
             async for view in views:
                 yield view
 
     async def _begin(self, owner: str, chat_id: str, reply_id: str, choices: Choices) -> None:
         """Let the engine write the reply, from everything that was said before it."""
-        history = await asyncio.to_thread(self.store.history, owner, chat_id)
+        try:
+            history = await asyncio.to_thread(self.store.history, owner, chat_id)
+        except StoreError as error:  # the question is stored: so is what became of it
+            await asyncio.to_thread(
+                self.store.update_reply,
+                owner,
+                reply_id,
+                text="",
+                reasoning="",
+                status=MessageStatus.FAILED,
+                error=str(error),
+            )
+            return
         if choices.system:
             history = (Message("system", (Text(choices.system),)), *history)
         request = ChatRequest(choices.model, history, choices.sampling)
         self.replies.start(owner, chat_id, reply_id, request)
 
-    async def _follow(self, owner: str, chat_id: str, *, sent: bool = False) -> Views:
-        """Show a chat, and go on while a reply grows in it. ``sent``: the composer's message is in it now."""
+    async def _follow(self, owner: str, chat_id: str, request: gr.Request, *, sent: bool = False) -> Views:
+        """Show a chat, and go on while a reply grows in it and the page shows nothing else.
+
+        ``sent``: the composer's message is in the chat now.
+        """
+        is_shown = self.pages.turn(request)
         growing = self.replies.growing(owner, chat_id)
         if growing is None:
             shown = render.conversation(await asyncio.to_thread(self.store.messages, owner, chat_id))
@@ -155,8 +175,12 @@ class Chat:
             shown = before + render.reply(draft, await self._loading(draft))
             yield View(shown, _busy(sent), "", chat_id, await self._chats(owner, chat_id))
             async for draft in drafts:
-                yield View(before + render.reply(draft, await self._loading(draft)))
-        yield View(composer=_idle(), chats=await self._chats(owner, chat_id))
+                loading = await self._loading(draft)
+                if not is_shown():
+                    yield View()  # Gradio sends the last view once more
+                    return
+                yield View(before + render.reply(draft, loading))
+        yield View(composer=_idle(), chats=await self._chats(owner, chat_id)) if is_shown() else View()
 
     async def _loading(self, draft: Draft) -> Any:
         return None if draft.text or draft.reasoning or draft.is_over else await self.engine.capabilities()
@@ -189,7 +213,7 @@ class Chat:
         """One of this visitor's chats."""
         try:
             owner = require_owner(request)
-            async with aclosing(self._follow(owner, read_id(posted_id))) as views:
+            async with aclosing(self._follow(owner, read_id(posted_id), request)) as views:
                 async for view in views:
                     yield view
         except SightlineError as error:
@@ -197,6 +221,7 @@ class Chat:
 
     async def new_chat(self, request: gr.Request) -> View:
         """An empty chat; it is stored with its first message."""
+        self.pages.turn(request)
         try:
             chats = await self._chats(require_owner(request), "")
         except SightlineError as error:
@@ -216,31 +241,40 @@ class Chat:
             return View(notice=render.notice(str(error)))
         return await self.new_chat(request)
 
+    async def leave(self, request: gr.Request) -> None:
+        """The page was closed."""
+        self.pages.forget(request)
+
     # Filling the composer.
 
-    async def fetch_address(self, address: Any) -> tuple[Json, str]:
+    async def fetch_address(self, address: Any, request: gr.Request) -> tuple[Json, str]:
         """A picture by web address, as a file of the composer; the page puts it there."""
         try:
+            owner = require_owner(request)
             fetched = await fetch_picture(str(address), self.settings.fetch_limits)
             async with self.decoding:
                 picture = await asyncio.to_thread(
                     load_image, fetched.data, fetched.name, self.settings.image_limits
                 )
-            file = await asyncio.to_thread(self._lay_down, picture.data, picture.name, picture.media_type)
+            file = await asyncio.to_thread(self._lay_down, owner, picture.data, picture.name)
         except SightlineError as error:
             return {"address": address}, render.notice(str(error))
         return {"address": address, "file": file}, render.added(picture.name)
 
-    async def fill_example(self, event: gr.SelectData) -> View:
+    async def fill_example(self, event: gr.SelectData, request: gr.Request) -> View:
         """An example's prompt and pictures; of what the page posts only the number counts."""
         index = event.index if isinstance(event.index, int) else -1
         if not 0 <= index < len(self.examples):
             return View()
         example = self.examples[index]
-        files = [
-            await asyncio.to_thread(self._lay_down, path.read_bytes(), path.name, "image/png")
-            for path in example.files
-        ]
+        try:
+            owner = require_owner(request)
+            files = [
+                await asyncio.to_thread(self._lay_down, owner, path.read_bytes(), path.name)
+                for path in example.files
+            ]
+        except SightlineError as error:
+            return View(notice=render.notice(str(error)))
         return View(composer=gr.update(value={"text": example.prompt, "files": files}))
 
     # Helpers.
@@ -259,6 +293,15 @@ class Chat:
                 f"This message has {len(message.uploads)} pictures, and "
                 f"{self.settings.max_images_per_message} is the limit here.",
                 "Remove some, or raise --max-images-per-message.",
+            )
+
+    def _check_choices(self, choices: Choices) -> None:
+        if choices.model not in self.models:
+            raise LimitError("This model is not offered here.", "Choose one of the menu, then send again.")
+        if len(choices.system) > self.settings.max_message_chars:
+            raise LimitError(
+                f"The system prompt is longer than {self.settings.max_message_chars:,} characters.",
+                "Shorten it, or raise --max-message-chars.",
             )
 
     async def _take(
@@ -282,13 +325,11 @@ class Chat:
         limits = self.settings.image_limits
         return load_image(read_upload(upload, limits.max_bytes), upload.name, limits)
 
-    def _lay_down(self, data: bytes, name: str, media_type: str) -> Json:
-        """Put a picture among the uploads, in a folder of its own, as if the page had uploaded it."""
-        folder = self.uploads / secrets.token_hex(16)
-        folder.mkdir(parents=True)
-        path = folder / f"picture{SUFFIXES[media_type]}"
+    def _lay_down(self, owner: str, data: bytes, name: str) -> Json:
+        """Put a picture among the visitor's uploads, as if the page had uploaded it."""
+        path = self.uploads.place(owner, name)
         path.write_bytes(data)
-        return shown_file(path, name, media_type)
+        return shown_file(path, name)
 
     async def _chat(self, owner: str, chat_id: str) -> str:
         """The chat to write into: the page's own, or a new one where it is new, or deleted meanwhile."""

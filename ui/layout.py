@@ -5,6 +5,7 @@ from typing import Any
 import gradio as gr
 
 from backend.config import Settings
+from ui import render
 from ui.chat import Chat, View
 
 TITLE = "Sightline"
@@ -63,9 +64,9 @@ def theme() -> gr.themes.Base:
     )
 
 
-def build(chat: Chat, settings: Settings, models: list[str], *, is_demo: bool) -> gr.Blocks:
-    """The whole page. ``models`` are the choices of the menu, the first of them chosen."""
-    page = gr.Blocks(title=TITLE, analytics_enabled=False, fill_height=True, delete_cache=(3600, 86400))
+def build(chat: Chat, settings: Settings, *, is_demo: bool) -> gr.Blocks:
+    """The whole page."""
+    page = gr.Blocks(title=TITLE, analytics_enabled=False, fill_height=True)
     with page:
         with gr.Sidebar(width=260, open=False, elem_id="chats-bar"):
             new_button = gr.Button("New chat", variant="secondary", elem_id="new-chat")
@@ -75,7 +76,7 @@ def build(chat: Chat, settings: Settings, models: list[str], *, is_demo: bool) -
             )
         with gr.Sidebar(width=300, position="right", open=False, elem_id="settings-bar"):
             gr.Markdown("### Settings")
-            choices = _settings(settings, models)
+            choices = _settings(settings, list(chat.models))
         gr.HTML(HEADER, padding=False)
         if is_demo:
             gr.HTML(DEMO_BANNER, padding=False)
@@ -102,7 +103,8 @@ def build(chat: Chat, settings: Settings, models: list[str], *, is_demo: bool) -
 
         view = list(View(chatbot, composer, notice, chat_id, chats))
         # Values go out as the handlers made them, and come in as the page posted them: ui/render.py
-        # and ui/payload.py are the only ones that know their form.
+        # and ui/payload.py are the only ones that know their form. No event cancels another: an older
+        # one sees by itself that the page has turned to something else (ui/pages.py).
         plain: dict[str, Any] = {
             "preprocess": False,
             "postprocess": False,
@@ -113,14 +115,14 @@ def build(chat: Chat, settings: Settings, models: list[str], *, is_demo: bool) -
         watching = plain | {"concurrency_limit": None}
         quick = plain | {"queue": False}
 
-        sending = composer.submit(chat.send, [composer, chat_id, *choices], view, **answering)
-        retrying = chatbot.retry(chat.retry, [chat_id, *choices], view, **answering)
-        opening = chats.input(chat.open_chat, [chats], view, cancels=[sending, retrying], **watching)
-        loading = page.load(chat.open_page, None, view, **watching)
-        answers: list[dict[str, Any]] = [sending, retrying, opening, loading]
+        composer.submit(chat.send, [composer, chat_id, *choices], view, **answering)
+        chatbot.retry(chat.retry, [chat_id, *choices], view, **answering)
+        chats.input(chat.open_chat, [chats], view, trigger_mode="multiple", **watching)
+        page.load(chat.open_page, None, view, **watching)
+        page.unload(chat.leave)
         composer.stop(chat.stop, [chat_id], None, **quick)
-        new_button.click(chat.new_chat, None, view, cancels=answers, **plain)
-        delete_button.click(chat.delete_chat, [chat_id], view, cancels=answers, js=JS_CONFIRM_DELETE, **plain)
+        new_button.click(chat.new_chat, None, view, **plain)
+        delete_button.click(chat.delete_chat, [chat_id], view, js=JS_CONFIRM_DELETE, **plain)
         chatbot.example_select(chat.fill_example, None, view, **quick)
 
         for trigger, source in (
@@ -139,7 +141,8 @@ def build(chat: Chat, settings: Settings, models: list[str], *, is_demo: bool) -
 
 def _chatbot(chat: Chat) -> gr.Chatbot:
     examples: list[Any] = [
-        {"text": example.prompt, "files": [str(path) for path in example.files]} for example in chat.examples
+        {"text": example.prompt, "files": [render.example_picture(path.name) for path in example.files]}
+        for example in chat.examples
     ]
     return gr.Chatbot(
         label="Conversation",

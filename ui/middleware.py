@@ -1,8 +1,10 @@
 """What stands before every route: which hosts and origins may ask, who asks, what a page may do."""
 
 import ipaddress
+import json
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -10,7 +12,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ui.visitors import cookie_header, new_secret, owner_of
+from ui.visitors import cookie_header, new_secret, secret_of
 
 # Gradio's page needs inline scripts and styles, and eval for its templates. What matters is that a
 # reply cannot make the browser ask any other host: that would leak what was said (and who is there).
@@ -29,6 +31,10 @@ POLICY = {
     "form-action": "'self'",
 }
 HUGGING_FACE = "https://huggingface.co https://*.hf.space"
+OWN_POSTS = frozenset({"/gradio_api/upload"})  # ours, with limits of its own
+# What of Gradio's API the page calls. The rest (a proxy, links to states, its own files) is closed.
+GRADIO_API = "/gradio_api/"
+OPEN_API = ("queue/", "cancel", "heartbeat/", "startup-events", "upload", "file=", "run/predict", "app_id")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -69,9 +75,10 @@ class Guard:
     here (cross-site request forgery) sends its own Origin.
     """
 
-    def __init__(self, app: ASGIApp, hosts: frozenset[str]) -> None:
+    def __init__(self, app: ASGIApp, hosts: frozenset[str], named: frozenset[str] = frozenset()) -> None:
         self._app = app
         self._hosts = hosts
+        self._named = named
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -82,20 +89,93 @@ class Guard:
         if host not in self._hosts and not is_address(host):
             refusal = "This name is not one of this app's. Whoever runs it can add it with --allowed-hosts."
             await PlainTextResponse(refusal, 421)(scope, receive, send)
+        elif self._is_closed(scope["path"]):
+            await PlainTextResponse("Not found", 404)(scope, receive, send)
         elif scope.get("method") not in SAFE_METHODS and not self._same_origin(headers):
-            await PlainTextResponse("Only this app's own page may do this.", 403)(scope, receive, send)
+            refusal = (
+                "Only this app's own page may do this. Behind a proxy, name its host with --allowed-hosts."
+            )
+            await PlainTextResponse(refusal, 403)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
     @staticmethod
-    def _same_origin(headers: Headers) -> bool:
+    def _is_closed(path: str) -> bool:
+        called = path.removeprefix(GRADIO_API)
+        return called != path and not called.startswith(OPEN_API)
+
+    def _same_origin(self, headers: Headers) -> bool:
         origin = headers.get("origin")
         if origin is None:  # not a browser, or one that vouches for the page in another header
             return headers.get("sec-fetch-site", "none") in ("same-origin", "none")
         try:
-            return urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+            netloc, name = urlsplit(origin).netloc.lower(), urlsplit(origin).hostname
         except ValueError:
             return False
+        # A proxy may have put its own name into Host; the page's is then one that was set for this app.
+        return netloc == headers.get("host", "").lower() or name in self._named
+
+
+class PostedBodies:
+    """Reads what is posted to Gradio before Gradio does.
+
+    Gradio downloads whatever web address stands as a file's ``path`` in any input of any event, without a
+    limit and before the event's handler runs; and it keeps what was posted for as long as the page lives.
+    """
+
+    def __init__(self, app: ASGIApp, uploads: Path, max_bytes: int) -> None:
+        self._app = app
+        self._uploads = f"{uploads}/"
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] in OWN_POSTS:
+            await self._app(scope, receive, send)
+            return
+        body = bytearray()
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body += message.get("body", b"")
+            if len(body) > self._max_bytes:
+                refusal = "That is too long. Shorten it, or raise --max-message-chars."
+                await PlainTextResponse(refusal, 413)(scope, receive, send)
+                return
+            if not message.get("more_body"):
+                break
+        if not self._harmless(bytes(body)):
+            await PlainTextResponse("Files are uploaded, not named.", 400)(scope, receive, send)
+            return
+        unread = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+
+        async def replay() -> Message:
+            return unread.pop() if unread else await receive()
+
+        await self._app(scope, replay, send)
+
+    def _harmless(self, body: bytes) -> bool:
+        """Whether every ``path`` in it lies among the uploads. What is no JSON, Gradio refuses itself."""
+        try:
+            return all(
+                isinstance(path, str) and path.startswith(self._uploads) for path in _paths(json.loads(body))
+            )
+        except RecursionError:
+            return False
+        except ValueError:
+            return True
+
+
+def _paths(value: object) -> Iterator[object]:
+    """The values of all keys ``path``, at any depth."""
+    if isinstance(value, dict):
+        if "path" in value:
+            yield value["path"]
+        for inner in value.values():
+            yield from _paths(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _paths(inner)
 
 
 class PageHeaders:
@@ -117,18 +197,14 @@ class PageHeaders:
                 headers["Content-Security-Policy"] = self._policy
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers["Referrer-Policy"] = "no-referrer"
-                if self._needs_cookie(scope):
+                if scope["method"] == "GET" and scope["path"] == "/":
+                    # Only the page itself gives a cookie (its parts, fetched at once, would each give
+                    # another), and gives the same one again, so that it never runs out in use.
+                    secret = secret_of(HTTPConnection(scope).cookies) or new_secret()
                     secure = scope["scheme"] == "https"
-                    cookie = cookie_header(new_secret(), secure=secure, in_frame=self._in_space)
+                    cookie = cookie_header(secret, secure=secure, in_frame=self._in_space)
                     headers.append("Set-Cookie", cookie)
+                    headers["Cache-Control"] = "no-store"
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
-
-    @staticmethod
-    def _needs_cookie(scope: Scope) -> bool:
-        """Only the page itself gives one: its parts, fetched at once, would each give another."""
-        if scope["method"] != "GET" or scope["path"] != "/":
-            return False
-        # Not http.cookies: other apps on this host set cookies at which it gives up.
-        return owner_of(HTTPConnection(scope).cookies) is None

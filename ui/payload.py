@@ -27,7 +27,10 @@ class Composed:
 
 
 def read_composer(value: object, uploads: Path) -> Composed:
-    """The composer's value. A file counts only as ``uploads/<folder>/<name>``, all links resolved."""
+    """The composer's value. A file counts only as ``uploads/<folder>/<name>``, all links resolved.
+
+    ``uploads`` is the folder of the visitor's own files.
+    """
     if not isinstance(value, dict):
         return Composed()
     text, files = value.get("text"), value.get("files")
@@ -78,13 +81,13 @@ def forget_upload(upload: Upload) -> None:
         upload.path.parent.rmdir()
 
 
-def shown_file(path: Path, name: str, media_type: str) -> dict[str, Any]:
-    """A file on the server as the composer takes it (gradio's FileData, serialised)."""
+def shown_file(path: Path, name: str) -> dict[str, Any]:
+    """An uploaded picture as the composer takes it (gradio's FileData, serialised)."""
     return {
         "path": str(path),
         "url": f"/gradio_api/file={path}",
         "orig_name": name,
-        "mime_type": media_type,
+        "mime_type": "image/*",
         "size": path.stat().st_size,
         "is_stream": False,
         "meta": {"_type": "gradio.FileData"},

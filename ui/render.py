@@ -2,7 +2,8 @@
 
 Messages are made in the form in which the Chatbot's browser side reads them, ready serialised: so
 the server need not look at every picture of the history again with every update (see
-docs/architecture.md). Files carry no ``meta`` key for the same reason: with it Gradio would.
+docs/architecture.md). Files carry no ``meta`` key for the same reason: with it Gradio would. Nor do
+they carry a ``path``: the page posts them back with some events, and only uploads may be named there.
 """
 
 import html
@@ -128,6 +129,11 @@ def chat_choices(chats: Sequence[ChatInfo]) -> list[tuple[str, str]]:
     return [(chat.title, chat.id) for chat in chats]
 
 
+def example_picture(name: str) -> Json:
+    """A picture of assets/examples, as the Chatbot shows it in an empty chat."""
+    return {"url": f"sightline/examples/{name}", "orig_name": name, "mime_type": "image/png"}
+
+
 def _shown(role: str, parts: list[Json], metadata: Json | None = None) -> Json:
     return {"role": role, "content": parts, "metadata": metadata, "options": None}
 
@@ -137,6 +143,5 @@ def _text(text: str) -> Json:
 
 
 def _picture(image: ImageRef) -> Json:
-    address = f"img/{image.sha256}"
-    file = {"path": address, "url": address, "mime_type": image.media_type, "orig_name": image.name}
+    file = {"url": f"img/{image.sha256}", "mime_type": image.media_type, "orig_name": image.name}
     return {"type": "file", "file": file, "alt_text": image.name}

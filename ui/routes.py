@@ -71,5 +71,6 @@ def routes(store: Store, engine: Engine) -> list[BaseRoute]:
         Route("/readyz", readyz),
         Route("/status", status),
         Route("/img/{sha256}", picture),
+        Mount("/sightline/examples", StaticFiles(directory=WEB.parent / "examples")),
         Mount("/sightline", StaticFiles(directory=WEB)),
     ]

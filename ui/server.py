@@ -5,10 +5,12 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import gradio as gr
 from starlette.middleware import Middleware
+from starlette.routing import BaseRoute
 
 from backend.config import MEGA, Settings
 from backend.errors import ConfigError
@@ -17,20 +19,27 @@ from backend.replies import Replies
 from backend.store import Store
 from backend.types import EngineState
 from backend.vllm_args import EnginePlan
+from backend.vllm_log import prepare_log
 from ui.chat import Chat, load_examples
 from ui.layout import build, theme
-from ui.middleware import Guard, PageHeaders, known_hosts
+from ui.middleware import Guard, PageHeaders, PostedBodies, known_hosts
 from ui.routes import WEB, routes
+from ui.uploads import Uploads
 
 EXAMPLES = WEB.parent / "examples"
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
 CONCURRENT_EVENTS = 16  # of a kind that answers at once, such as fetching an address
-HEAD = '<link rel="icon" href="sightline/icon.svg"><script src="sightline/page.js" defer></script>'
+# The style sheet is linked, not passed to Gradio, which would rewrite its selectors.
+HEAD = """
+<link rel="icon" href="sightline/icon.svg">
+<link rel="stylesheet" href="sightline/page.css">
+<script src="sightline/page.js" defer></script>
+"""
 
 console = logging.getLogger("sightline")
 
 
-def serve(settings: Settings, plan: EnginePlan, engine_log: Path) -> None:
+def serve(settings: Settings, plan: EnginePlan) -> None:
     """Run the app until SIGINT or SIGTERM. The page answers before the engine begins to load.
 
     Raises:
@@ -50,13 +59,18 @@ def serve(settings: Settings, plan: EnginePlan, engine_log: Path) -> None:
             console.error("%s\nThe page stays up. What vLLM wrote is in %s", engine.error, engine_log)
 
     check_port(settings.host, settings.port)
+    engine_log = prepare_log(settings.data_dir / "logs")
     store = Store.open(settings.data_dir)
     store.interrupt_unfinished()
     engine = InProcessEngine(plan, engine_log, idle_timeout_s=settings.idle_timeout_s, on_change=report)
     examples = load_examples(EXAMPLES) if plan.is_demo else ()
-    chat = Chat(settings, store, engine, Replies(store, engine), settings.data_dir / "uploads", examples)
-    page = build(chat, settings, [plan.model], is_demo=plan.is_demo)
-    launch(page, settings, store, engine)
+    uploads = Uploads(
+        settings.data_dir / "uploads", settings.max_file_mb * MEGA, settings.max_images_per_message
+    )
+    uploads.sweep()
+    chat = Chat(settings, store, engine, Replies(store, engine), uploads, (plan.model,), examples)
+    page = build(chat, settings, is_demo=plan.is_demo)
+    launch(page, settings, [*routes(store, engine), *uploads.routes()], uploads.folder)
     try:
         console.info("Sightline is at %s", link(settings.host, settings.port))
         console.info("Model: %s (%s). It loads now; the page shows how far it is.", plan.model, plan.reason)
@@ -71,10 +85,14 @@ def serve(settings: Settings, plan: EnginePlan, engine_log: Path) -> None:
         raise engine.error
 
 
-def launch(page: gr.Blocks, settings: Settings, store: Store, engine: InProcessEngine) -> None:
+def launch(page: gr.Blocks, settings: Settings, own_routes: Sequence[BaseRoute], uploads: Path) -> None:
     """Serve the page in a thread of its own; returns once it answers."""
     in_space = "SPACE_ID" in os.environ
-    hosts = known_hosts(settings.host, settings.allowed_hosts, os.environ.get("SPACE_HOST"))
+    space_host = os.environ.get("SPACE_HOST")
+    hosts = known_hosts(settings.host, settings.allowed_hosts, space_host)
+    named = frozenset(name.lower() for name in (*settings.allowed_hosts, space_host or "") if name)
+    # Message and system prompt, in JSON's longest spelling of a character, and the rest of an event.
+    max_bytes = 2 * 6 * settings.max_message_chars + 100_000
     page.queue(max_size=settings.queue_length, default_concurrency_limit=CONCURRENT_EVENTS, api_open=False)
     # launch() rather than gr.mount_gradio_app: a mounted page that was never launched serves any
     # local file whose path is posted.
@@ -90,13 +108,16 @@ def launch(page: gr.Blocks, settings: Settings, store: Store, engine: InProcessE
         show_error=False,
         mcp_server=False,
         footer_links=[],
-        max_file_size=settings.max_file_mb * MEGA,
+        max_file_size=settings.max_file_mb * MEGA,  # the page's own check, before it uploads
         theme=theme(),
-        css_paths=[WEB / "page.css"],
         head=HEAD,
         app_kwargs={
-            "middleware": [Middleware(PageHeaders, in_space=in_space), Middleware(Guard, hosts=hosts)],
-            "routes": routes(store, engine),
+            "middleware": [
+                Middleware(PageHeaders, in_space=in_space),
+                Middleware(Guard, hosts=hosts, named=named),
+                Middleware(PostedBodies, uploads=uploads, max_bytes=max_bytes),
+            ],
+            "routes": own_routes,
         },
     )
 

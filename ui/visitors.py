@@ -19,10 +19,16 @@ def new_secret() -> str:
     return secrets.token_urlsafe(32)
 
 
+def secret_of(cookies: Mapping[str, str]) -> str | None:
+    """A visitor's secret, where a valid one came."""
+    secret = cookies.get(COOKIE, "")
+    return secret if _SECRET.fullmatch(secret) else None
+
+
 def owner_of(cookies: Mapping[str, str]) -> str | None:
     """The owner under whom the store keeps a visitor's chats; ``None`` where no valid secret came."""
-    secret = cookies.get(COOKIE, "")
-    return hashlib.sha256(secret.encode()).hexdigest() if _SECRET.fullmatch(secret) else None
+    secret = secret_of(cookies)
+    return hashlib.sha256(secret.encode()).hexdigest() if secret else None
 
 
 def require_owner(request: gr.Request) -> str:

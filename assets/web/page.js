@@ -39,7 +39,10 @@
   const notReply = /\n?<(small|span) class="(?:reply-footer|loading|thinking)[^>]*>.*?<\/\1>/gs;
   if (navigator.clipboard) {
     const write = navigator.clipboard.writeText.bind(navigator.clipboard);
-    navigator.clipboard.writeText = text => write(text.replace(notReply, "").trim());
+    navigator.clipboard.writeText = text => {
+      const reply = text.replace(notReply, "");
+      return write(reply === text ? text : reply.trimEnd());
+    };
   }
 
   // The list of chats stands open where there is room beside the conversation.

@@ -46,6 +46,18 @@ def _note(event, arguments):
 
 sys.addaudithook(_note)
 """
+# With this module Gradio asks other hosts, and only public ones. Its stand-in notes whom, and asks nobody.
+NOTE_DOWNLOADS = """
+import sys
+import urllib.parse
+
+async def async_validate_url(hostname):
+    sys.audit("socket.getaddrinfo", hostname)
+    raise ValueError("No other host is asked here.")
+
+async def get(url, **_):
+    await async_validate_url(urllib.parse.urlsplit(url).hostname)
+"""
 
 
 # Of package scope, not of the session: while Playwright runs, no other test can have an event loop.
@@ -74,6 +86,7 @@ def loading_app(tmp_path_factory: pytest.TempPathFactory, connections_log: Path)
         pytest.skip("vLLM is not installed; make test brings it")
     hook = tmp_path_factory.mktemp("hook")
     (hook / "sitecustomize.py").write_text(NOTE_CONNECTIONS)
+    (hook / "safehttpx.py").write_text(NOTE_DOWNLOADS)
     app = App(
         tmp_path_factory.mktemp("app"),
         *("--logits-processors", "integration.never_ending:NeverEnding"),

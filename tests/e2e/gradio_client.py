@@ -24,16 +24,18 @@ class GradioClient:
 
     def call(self, name: str, data: Sequence[Any]) -> str:
         """Post an event; everything that comes back. ``data`` is filled up with ``None``."""
-        event = self._events[name]
         session = secrets.token_hex(8)
-        padded = [*data, *[None] * (len(event["inputs"]) - len(data))]
-        joined = self.http.post(
-            "/gradio_api/queue/join",
-            json={"data": padded, "fn_index": event["id"], "session_hash": session, "event_data": None},
-        )
+        joined = self.post("/gradio_api/queue/join", name, data, session)
         if joined.status_code != 200:
             return joined.text
         return self.http.get("/gradio_api/queue/data", params={"session_hash": session}).text
+
+    def post(self, route: str, name: str, data: Sequence[Any], session: str = "x") -> httpx2.Response:
+        """Post an event to one of the routes that take events, and wait for nothing."""
+        event = self._events[name]
+        padded = [*data, *[None] * (len(event["inputs"]) - len(data))]
+        body = {"data": padded, "fn_index": event["id"], "session_hash": session, "event_data": None}
+        return self.http.post(route, json=body)
 
     def upload(self, name: str, data: bytes) -> dict[str, Any]:
         """Upload a file; the value that a composer would hold for it."""

@@ -1,5 +1,6 @@
 """The chat window: asking, the growing reply, and what can be done with both."""
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -132,7 +133,6 @@ def test_chats_are_listed_opened_and_deleted(visitor: Visitor) -> None:
     expect(visitor.questions).to_have_text(["Hello!"])
 
 
-@pytest.mark.xfail(reason="the old chat's last view can come after the new chat's first", strict=False)
 def test_growing_reply_can_be_left_for_another_chat(visitor: Visitor) -> None:
     visitor.ask("Hello!")
     for _ in range(5):
@@ -142,6 +142,42 @@ def test_growing_reply_can_be_left_for_another_chat(visitor: Visitor) -> None:
         visitor.chats.filter(has_text="Hello!").click()
         expect(visitor.questions).to_have_text(["Hello!"], timeout=3000)
         expect(visitor.send_button).to_be_visible(timeout=3000)
+
+
+def test_saying_no_to_the_deletion_leaves_the_reply_growing(visitor: Visitor) -> None:
+    visitor.send_for_endless_reply("Describe what you see.")
+    visitor.page.once("dialog", lambda dialog: dialog.dismiss())
+    with visitor.page.expect_response("**/queue/join*"):
+        visitor.page.locator("#delete-chat").click()
+    visitor.record_growth()
+    visitor.wait_for_growth()
+    visitor.stop_button.click()
+    expect(visitor.footers).to_have_text(["Stopped."])
+    expect(visitor.send_button).to_be_visible()
+    expect(visitor.chats).to_have_count(1)
+
+
+@pytest.mark.parametrize(
+    ("card", "prompt", "names", "answer"),
+    [
+        (1, "Compare these images.", ["star.png", "heart.png"], "star.*heart"),
+        (3, "Which picture shows a purple ring?", ["star.png", "ring-and-arrow.png", "heart.png"], "second"),
+    ],
+)
+def test_example_fills_the_composer(
+    visitor: Visitor, card: int, prompt: str, names: list[str], answer: str
+) -> None:
+    cards = visitor.page.locator("#chat .example")
+    expect(cards).to_have_count(5)
+    cards.nth(card).click()
+    expect(visitor.box).to_have_value(prompt)
+    assert visitor.thumbnail_names() == names
+    expect(visitor.questions).to_have_count(0)
+    visitor.send_button.click()
+    visitor.wait_for_reply()
+    expect(visitor.pictures).to_have_count(len(names))
+    assert re.search(answer, visitor.replies.last.inner_text(), re.DOTALL)
+    expect(cards).to_have_count(0)
 
 
 def test_long_pasted_text_arrives_whole(visitor: Visitor) -> None:

@@ -16,6 +16,7 @@ from .visitor import Visitor
 from .website import Website
 
 HELLO = "Hello!"
+TRACKER = "tracker.invalid"
 PICTURE = re.compile(r"img/[0-9a-f]{64}")  # as a conversation names one
 
 
@@ -24,6 +25,17 @@ def client(app: App) -> Iterator[GradioClient]:
     """A new visitor without a page."""
     with GradioClient(app.url) as client:
         yield client
+
+
+@pytest.fixture(params=["here", "elsewhere"])
+def tracker(request: pytest.FixtureRequest, website: Website, connections_log: Path) -> Iterator[str]:
+    """A picture of a site that must not be asked for it."""
+    if request.param == "here":
+        yield f"{website.url}/triangle.png"
+    else:
+        yield f"http://{TRACKER}/triangle.png"
+    assert not website.asked
+    assert TRACKER not in connections_log.read_text()
 
 
 def test_posted_message_is_answered_as_one_from_the_page(client: GradioClient) -> None:
@@ -58,19 +70,45 @@ def test_posted_path_of_a_file_has_no_effect(app: App, client: GradioClient, pat
     assert not PICTURE.search(client.call("open_page", []))
 
 
-def test_posted_address_of_a_file_is_not_fetched(client: GradioClient, website: Website) -> None:
-    address = f"{website.url}/triangle.png"
+@pytest.mark.parametrize("route", ["queue/join", "run/predict"])
+@pytest.mark.parametrize("name", ["send", "fetch_address", "open_chat"])
+def test_posted_address_of_a_file_is_not_fetched(
+    client: GradioClient, tracker: str, route: str, name: str
+) -> None:
     for file in (
-        file_value(address),
-        file_value(address, url=address),
-        file_value("x.png", url=address),
-        file_value(address.replace("http:", "HTTP:")),
+        file_value(tracker),
+        file_value(tracker, url=tracker),
+        file_value("x.png", url=tracker),
+        file_value(tracker.replace("http:", "HTTP:")),
     ):
-        client.call("send", [{"text": HELLO, "files": [file]}, ""])
-        client.call("open_chat", [file])
-        client.call("fetch_address", [file])
-    assert not website.asked
+        value = {"text": HELLO, "files": [file]} if name == "send" else file
+        assert client.post(f"/gradio_api/{route}", name, [value]).status_code == 400
     assert not PICTURE.search(client.call("open_page", []))
+
+
+def test_address_beside_the_path_of_an_upload_is_not_fetched(client: GradioClient, tracker: str) -> None:
+    files = [client.upload("red.png", RED_CIRCLE), client.upload("broken.png", RED_CIRCLE[:99])]
+    posted = [{**file, "url": tracker} for file in files]
+    answer = client.call("send", [{"text": HELLO, "files": posted}, ""])
+    assert "broken.png" in answer
+    client.call("send", [{"text": HELLO, "files": posted[:1]}, ""])
+    assert PICTURE.search(client.call("open_page", []))
+
+
+@pytest.mark.parametrize("route", ["file=", "file/", "proxy="])
+def test_address_in_the_path_is_not_fetched(client: GradioClient, tracker: str, route: str) -> None:
+    for address in (tracker, tracker.replace("http:", "HTTPS:")):
+        assert client.http.get(f"/gradio_api/{route}{address}").status_code == 404
+        assert client.http.get(f"/{route}{address}").status_code == 404
+
+
+def test_picture_in_a_message_cannot_make_the_server_ask_other_hosts(visitor: Visitor, tracker: str) -> None:
+    visitor.expect_problems("404")
+    address = f"/gradio_api/file={tracker}"
+    with visitor.page.expect_response(lambda answer: answer.url.endswith(address)) as answer:
+        visitor.send(f"![x]({address})")
+    assert answer.value.status == 404
+    visitor.wait_for_reply()
 
 
 def test_posted_history_has_no_effect(client: GradioClient) -> None:

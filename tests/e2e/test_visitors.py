@@ -53,7 +53,6 @@ def test_visitors_see_nothing_of_each_other(
     expect(visitor.questions).not_to_contain_text(["Let me in."])
 
 
-@pytest.mark.xfail(reason="Gradio names uploads by content, and the first to send deletes them", strict=True)
 def test_two_visitors_may_send_the_same_file(app: App) -> None:
     with GradioClient(app.url) as one, GradioClient(app.url) as two:
         files = [client.upload("same.png", RED_CIRCLE) for client in (one, two)]

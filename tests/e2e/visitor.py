@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Mapping, Sequence
 from typing import Literal
+from urllib.parse import unquote, urlsplit
 
 from integration.asking import NEVER_ENDING
 from playwright.sync_api import BrowserContext, FilePayload, Locator, expect
@@ -123,6 +124,14 @@ class Visitor:
     def copied(self) -> str:
         """What lies in the clipboard."""
         return self.page.evaluate("navigator.clipboard.readText()")
+
+    def thumbnail_names(self) -> list[str]:
+        """The names of the pictures that wait in the composer, once these are shown."""
+        pictures = self.thumbnails.locator("img").all()
+        for picture in pictures:
+            expect(picture).not_to_have_js_property("naturalWidth", 0)
+        shown = [urlsplit(picture.get_attribute("src") or "").path for picture in pictures]
+        return [unquote(path).rpartition("/")[2] for path in shown]
 
     # Talking.
 

@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import pytest
-from prometheus_client import REGISTRY
 
 from backend.inprocess import InProcessEngine
 from backend.types import ChatRequest, Event, TextDelta
@@ -104,6 +103,8 @@ async def cancel(task: "asyncio.Task[None]") -> None:
 
 def in_engine(*states: str) -> int:
     """How many requests vLLM has, by its own metrics."""
+    from prometheus_client import REGISTRY  # comes with vLLM
+
     names = {f"vllm:num_requests_{state}" for state in states or ("running", "waiting")}
     samples = (sample for metric in REGISTRY.collect() for sample in metric.samples)
     return round(sum(sample.value for sample in samples if sample.name in names))
@@ -115,4 +116,3 @@ async def until(requests: int, within_s: float = WITHIN_S) -> None:
     while (now := in_engine()) != requests:
         assert time.monotonic() - began < within_s, f"{now} instead of {requests} after {within_s:g} s"
         await asyncio.sleep(0.01)
-    print(f"{requests} requests after {time.monotonic() - began:.3f} s")

@@ -2,6 +2,8 @@
 
 import logging
 import re
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +15,9 @@ import pytest
 
 import app
 from backend.config import ENV_PREFIX, Settings, flag
-from backend.vllm_args import EnginePlan
+from backend.errors import ConfigError
+from backend.store_disk import sole_use
+from backend.vllm_args import EnginePlan, plan_engine
 
 APP = Path(app.__file__)
 HEAVY = {"gradio", "vllm", "torch", "transformers", "openai", "PIL", "numpy", "sqlalchemy"}
@@ -26,7 +30,6 @@ class Served:
 
     settings: Settings
     plan: EnginePlan
-    log: Path
 
 
 @pytest.fixture
@@ -34,8 +37,8 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Served:
     """In the place of the server, and of all that it imports."""
     served = Served()
 
-    def serve(settings: Settings, plan: EnginePlan, log: Path) -> None:
-        served.settings, served.plan, served.log = settings, plan, log
+    def serve(settings: Settings, plan: EnginePlan) -> None:
+        served.settings, served.plan = settings, plan
 
     fake = SimpleNamespace(serve=serve)
     monkeypatch.setitem(sys.modules, "ui.server", fake)
@@ -120,7 +123,6 @@ def test_without_a_command_it_serves_the_demo(run: Run, served: Served, tmp_path
     assert (status, err) == (0, "")
     assert served.plan.is_demo
     assert served.settings.data_dir == tmp_path / "sightline"
-    assert served.log == tmp_path / "sightline" / "logs" / "engine.log"
 
 
 @pytest.mark.parametrize("command", [[], ["serve"]])
@@ -157,6 +159,20 @@ def test_a_model_is_named_first_or_by_flag(run: Run, served: Served, arguments: 
     run(*arguments)
 
     assert served.plan.model == "owner/model"
+
+
+def test_a_model_of_the_environment_gives_way_to_one_on_the_command_line(
+    run: Run, served: Served, environment: pytest.MonkeyPatch
+) -> None:
+    environment.setenv("SIGHTLINE_MODEL", "owner/usual")
+
+    for arguments, model in (
+        ([], "usual"),
+        (["owner/other"], "other"),
+        (["--model", "owner/third"], "third"),
+    ):
+        assert run(*arguments)[0] == 0
+        assert served.plan.model == f"owner/{model}"
 
 
 def test_what_is_not_given_by_flag_comes_from_the_environment_and_the_env_file(
@@ -209,6 +225,61 @@ def test_what_cannot_be_used_is_one_line_and_status_2(
     assert complaint in err
     assert "sk-hidden" not in out + err
     assert not hasattr(served, "plan")
+
+
+def test_a_data_folder_serves_one_app_at_a_time(run: Run, served: Served, tmp_path: Path) -> None:
+    with sole_use(tmp_path / "shared"):
+        status, _, err = run("--data-dir", str(tmp_path / "shared"))
+
+        assert status == 2
+        assert err.startswith("sightline: Another Sightline is using this data folder.")
+        assert not hasattr(served, "plan")
+
+    assert run("--data-dir", str(tmp_path / "shared"))[0] == 0
+
+
+def test_a_data_folder_is_free_again_when_its_app_is_killed(run: Run, served: Served, tmp_path: Path) -> None:
+    script = (
+        "import sys, pathlib; from backend.store_disk import sole_use\n"
+        "with sole_use(pathlib.Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    with subprocess.Popen(command, cwd=APP.parent, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout
+        assert holder.stdout.readline() == b"held\n"
+        assert run("--data-dir", str(tmp_path))[0] == 2
+        holder.kill()
+        holder.wait()
+
+        assert run("--data-dir", str(tmp_path))[0] == 0
+
+
+def test_a_data_folder_that_cannot_be_made_is_one_line(run: Run, served: Served, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    status, _, err = run("--data-dir", str(tmp_path / "file" / "data"))
+
+    assert (status, err.count("\n")) == (2, 1)
+    assert "--data-dir" in err
+
+
+def test_a_port_that_is_taken_leaves_the_engines_log_where_it_is(settings: Settings) -> None:
+    from ui import server
+
+    log = settings.data_dir / "logs" / "engine.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("of the one that runs")
+    before = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            busy = settings.model_copy(update={"port": taken.getsockname()[1]})
+            with pytest.raises(ConfigError, match="Port"):
+                server.serve(busy, plan_engine(None, []))
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
+
+    assert log.read_text() == "of the one that runs"
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import datetime
 import gzip
+import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -624,6 +627,26 @@ async def test_a_slow_drip_ends_with_the_time_for_the_whole_fetch(start: bytes) 
         await left.wait()
     assert error.what.endswith("took longer than 0.2 seconds.")
     assert "--fetch-timeout-s" in error.action
+
+
+async def test_a_resolver_that_stalls_keeps_no_thread_from_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+
+    def stall(*_: object, **__: object) -> list[object]:
+        answered.wait(10)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", stall)
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    look_up = asyncio.create_task(fetch.resolve_host("silent.example"))
+    try:
+        await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            assert await asyncio.to_thread(lambda: "served") == "served"
+        assert not look_up.done()
+    finally:
+        answered.set()
+        assert await look_up == []
 
 
 async def test_the_time_counts_the_resolver_too() -> None:

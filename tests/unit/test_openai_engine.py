@@ -2,8 +2,11 @@
 
 import asyncio
 import base64
+import gc
 import json
-from collections.abc import AsyncIterator
+import threading
+import weakref
+from collections.abc import Sequence
 from contextlib import aclosing
 from types import SimpleNamespace
 from typing import Any
@@ -126,10 +129,8 @@ def engine_at(upstream: Upstream, idle_timeout_s: float = 20.0) -> OpenAIEngine:
 
 
 @pytest.fixture
-async def engine(upstream: Upstream) -> AsyncIterator[OpenAIEngine]:
-    engine = engine_at(upstream)
-    yield engine
-    await engine.aclose()
+async def engine(upstream: Upstream) -> OpenAIEngine:
+    return engine_at(upstream)
 
 
 async def events(engine: OpenAIEngine, request: ChatRequest = REQUEST) -> list[Event]:
@@ -254,6 +255,45 @@ async def test_what_is_asked(engine: OpenAIEngine, upstream: Upstream) -> None:
     ]
 
 
+async def test_pictures_are_encoded_beside_the_event_loop(
+    engine: OpenAIEngine, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upstream.steps = [END]
+    threads: list[threading.Thread] = []
+
+    def encode(messages: Sequence[Message]) -> list[dict[str, Any]]:
+        threads.append(threading.current_thread())
+        return wire_messages(messages)
+
+    monkeypatch.setattr(openai_engine, "wire_messages", encode)
+
+    await events(engine)
+
+    assert len(threads) == 1
+    assert threads[0] is not threading.current_thread()
+
+
+async def test_while_the_answer_streams_the_pictures_are_let_go(
+    engine: OpenAIEngine, upstream: Upstream
+) -> None:
+    upstream.steps = [text("A "), asyncio.Event()]
+    request = WatchedRequest("some-model", (Message("user", (CAT,)),))
+    watched = weakref.ref(request)
+    stream = engine.stream(request)
+    del request
+
+    async with aclosing(stream):
+        assert await anext(stream) == TextDelta("A ")
+        async with asyncio.timeout(5):
+            while watched() is not None:  # the thread lets go last
+                gc.collect()
+                await asyncio.sleep(0.01)
+
+
+class WatchedRequest(ChatRequest):
+    __slots__ = ("__weakref__",)
+
+
 def test_sampling_that_was_not_chosen_is_not_sent() -> None:
     assert wire_sampling(Sampling()) == {}
     assert wire_sampling(Sampling(top_p=0.9)) == {"top_p": 0.9}
@@ -304,6 +344,22 @@ OLDER_CONTEXT = (
     "This model's maximum context length is 4096 tokens. However, you requested 6004 tokens (5904 in the "
     "messages, 100 in the completion). Please reduce the length of the messages or completion."
 )
+# vLLM 0.32, v1/engine/input_processor.py: prompts with pictures, whose tokens are counted after the others.
+PICTURES_CONTEXT = (
+    "The decoder prompt (length 6004) is longer than the maximum model length of 4096. Make sure that "
+    "`max_model_len` is no smaller than the number of text tokens plus multimodal tokens. For image inputs, "
+    "the number of image tokens depends on the number of images, and possibly their aspect ratios as well."
+)
+NO_ROOM_CONTEXT = (
+    "The decoder prompt (length 4096) plus the number of requested output tokens (at least 1) is longer than "
+    "the maximum model length of 4096. Make sure that `max_model_len` is no smaller than the number of text "
+    "tokens (prompt + requested output tokens)."
+)
+INPUT_CONTEXT = "Input length (6004) exceeds model's maximum context length (4096)."
+CHARACTERS_CONTEXT = (
+    "This model's maximum context length is 4096 tokens. However, your prompt contains 900000 characters "
+    "(more than 409600 characters, which is the upper bound for 4095 input tokens)."
+)
 BARE_CONTEXT = "The prompt is longer than the maximum context length is 4096 tokens"
 
 
@@ -328,10 +384,27 @@ BARE_CONTEXT = "The prompt is longer than the maximum context length is 4096 tok
         (400, BARE_CONTEXT, (errors.ContextOverflowError, "longer than the 4,096 tokens")),
         (
             400,
+            PICTURES_CONTEXT,
+            (errors.ContextOverflowError, "6,004 tokens, but the model reads at most 4,096 tokens."),
+        ),
+        (400, NO_ROOM_CONTEXT, (errors.ContextOverflowError, "longer than the 4,096 tokens")),
+        (
+            400,
+            INPUT_CONTEXT,
+            (errors.ContextOverflowError, "6,004 tokens, but the model reads at most 4,096"),
+        ),
+        (400, CHARACTERS_CONTEXT, (errors.ContextOverflowError, "longer than the 4,096 tokens")),
+        (
+            400,
             "Failed to load image: cannot identify image file <_io.BytesIO object at 0x7f00deadbeef>",
             (errors.UndecodableImageError, "could not read one of the pictures"),
         ),
         (400, "some-model is not a multimodal model", (errors.RejectedError, "does not take pictures")),
+        (
+            400,
+            "The multimodal inputs of this image are not supported",
+            (errors.RejectedError, "did not accept"),
+        ),
         (
             400,
             "temperature must be non-negative, got -1.0. (parameter=temperature, value=-1.0)",
@@ -428,7 +501,6 @@ async def test_a_server_that_never_begins_is_given_up(upstream: Upstream) -> Non
     assert (seen, type(error)) == ([], errors.InterruptedStreamError)
     assert "--idle-timeout-s" in error.action
     await upstream.left.wait()
-    await engine.aclose()
 
 
 async def test_a_server_that_stalls_is_given_up_and_what_came_is_kept(upstream: Upstream) -> None:
@@ -440,7 +512,6 @@ async def test_a_server_that_stalls_is_given_up_and_what_came_is_kept(upstream: 
     assert (seen, type(error)) == ([TextDelta("A ")], errors.InterruptedStreamError)
     assert "stopped sending" in error.what
     await upstream.left.wait()
-    await engine.aclose()
 
 
 async def test_time_that_the_reader_takes_is_not_idle_time(upstream: Upstream) -> None:
@@ -451,7 +522,6 @@ async def test_time_that_the_reader_takes_is_not_idle_time(upstream: Upstream) -
         assert await anext(stream) == TextDelta("A ")
         await asyncio.sleep(0.1)  # longer than the server may stay silent
         assert await anext(stream) == TextDelta("cat")
-    await engine.aclose()
 
 
 # Leaving
@@ -501,9 +571,9 @@ async def test_a_connection_that_drops_is_interrupted() -> None:
     server = await asyncio.start_server(drop, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
-        engine = OpenAIEngine(f"http://127.0.0.1:{port}/v1", "key", idle_timeout_s=20)
-        seen, error = await until_it_fails(engine)
-        await engine.aclose()
+        async with httpx2.AsyncClient() as http:
+            engine = OpenAIEngine(f"http://127.0.0.1:{port}/v1", "key", http_client=http, idle_timeout_s=20)
+            seen, error = await until_it_fails(engine)
 
     assert (seen, type(error)) == ([TextDelta("A ")], errors.InterruptedStreamError)
 
@@ -513,11 +583,11 @@ async def test_a_server_that_is_not_there_cannot_be_reached() -> None:
     port = server.sockets[0].getsockname()[1]
     server.close()
     await server.wait_closed()
-    engine = OpenAIEngine(f"http://127.0.0.1:{port}/v1", "key", idle_timeout_s=20)
+    async with httpx2.AsyncClient() as http:
+        engine = OpenAIEngine(f"http://127.0.0.1:{port}/v1", "key", http_client=http, idle_timeout_s=20)
 
-    seen, error = await until_it_fails(engine)
-    capabilities = await engine.capabilities()
-    await engine.aclose()
+        seen, error = await until_it_fails(engine)
+        capabilities = await engine.capabilities()
 
     assert (seen, type(error)) == ([], errors.EngineUnavailableError)
     assert "127.0.0.1" not in str(error)

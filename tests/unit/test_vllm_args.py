@@ -136,7 +136,6 @@ def test_secrets_are_refused_in_every_spelling_without_showing_them(
 @pytest.mark.parametrize(
     "flags",
     [
-        ("--api-server-count", "2"),
         ("--hf-overrides", '{"architectures": ["--api-key"]}'),
         ("--hf-config-path", "x"),
         ("--chat-template", "api-key"),
@@ -145,6 +144,59 @@ def test_secrets_are_refused_in_every_spelling_without_showing_them(
 )
 def test_flags_that_only_resemble_secrets_pass(flags: tuple[str, ...]) -> None:
     assert plan_engine("owner/model", flags).argv == ("--model", "owner/model", *flags)
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (("--ssl-keyfile", "key.pem"), "--ssl-keyfile"),
+        (("--ssl_certfile=cert.pem",), "--ssl-certfile"),
+        (("--ssl-key", "key.pem"), "--ssl-keyfile"),
+        (("--ssl-ca-certs", "ca.pem"), "--ssl-ca-certs"),
+        (("--uds", "/run/vllm.sock"), "--uds"),
+        (("--root-path=/chat",), "--root-path"),
+        (("--middleware", "my.auth"), "--middleware"),
+        (("--allowed-origins", '["https://a.example"]'), "--allowed-origins"),
+        (("--headless",), "--headless"),
+        (("--api-server-count", "2"), "--api-server-count"),
+        (("-asc", "2"), "-asc"),
+        (("--grpc",), "--grpc"),
+    ],
+)
+def test_flags_of_vllms_server_are_refused_as_it_is_not_started(flags: tuple[str, ...], named: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        plan_engine("owner/model", flags)
+
+    assert caught.value.what == f"Sightline serves the page itself, so {named} has no effect here."
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--allowed-local-media-path", "/pictures"),
+        ("--allowed-media-domains", "a.example"),
+        ("--data-parallel-size", "2"),
+        ("--chat-template", "uds"),
+        ("--uvicorn-log-level", "debug"),
+    ],
+)
+def test_flags_that_only_resemble_the_servers_pass(flags: tuple[str, ...]) -> None:
+    assert plan_engine("owner/model", flags).argv == ("--model", "owner/model", *flags)
+
+
+def test_a_model_of_the_environment_gives_way_to_one_that_is_named() -> None:
+    assert plan_engine(None, [], default="owner/usual").model == "owner/usual"
+    assert plan_engine("owner/flag", [], default="owner/usual").model == "owner/flag"
+    assert plan_engine(None, ["owner/first", "--seed", "1"], default="owner/usual").model == "owner/first"
+
+
+@pytest.mark.parametrize("flags", [("--config", "vllm.yaml"), ("--config=vllm.yaml",)])
+def test_a_config_file_wants_a_model_beside_it(flags: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError, match="Name the model"):
+        plan_engine(None, flags)
+
+    assert plan_engine("owner/model", flags).argv == ("--model", "owner/model", *flags)
+    assert plan_engine(None, flags, default="owner/model").model == "owner/model"
 
 
 def test_two_models_are_one_too_many() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from backend import vllm_log
-from backend.vllm_log import failure, prepare_log, read_tail, stage
+from backend.vllm_log import failure, prepare_log, read_tail, size, stage, write_error
 
 PREFIX = "2026-05-01 10:00:00,000 EngineCore INFO vllm.v1.engine.core: "
 # The dump names settings that look like causes of failures; so do lines of warnings.
@@ -209,6 +209,39 @@ def test_the_cause_behind_an_error_counts() -> None:
     assert failure(outer, "").what.startswith(GATED)
 
 
+def test_what_was_raised_here_counts_more_than_what_was_logged() -> None:
+    error = ValueError("User-specified max_model_len (100000) is greater than the derived max_model_len")
+    log = PREFIX.replace("INFO", "ERROR") + "httpx.ConnectError: [Errno -2] Name or service not known\n"
+
+    assert failure(error, log).what.startswith(LENGTH)
+
+
+def test_of_what_was_logged_the_last_error_counts() -> None:
+    prefix = PREFIX.replace("INFO", "ERROR")
+    log = (
+        f"{prefix}ConnectionError: Cannot reach the hub, trying the cache\n"
+        f"{prefix}Traceback (most recent call last):\n  File x\nRuntimeError: Cannot find any model weights\n"
+        f"{prefix}RuntimeError: Engine core initialization failed.\n"
+    )
+
+    assert failure(RuntimeError("Engine core initialization failed."), log).what.startswith(WEIGHTS)
+
+
+@pytest.mark.parametrize("level", ["INFO", "WARNING"])
+def test_what_was_only_warned_of_is_no_cause(level: str) -> None:
+    log = PREFIX.replace("INFO", level) + "Retrying after requests.exceptions.ConnectionError: Max retries\n"
+
+    assert failure(RuntimeError("Engine core initialization failed."), log).what == UNKNOWN
+
+
+@pytest.mark.parametrize("before", ["", "(EngineCore pid=77) "])
+def test_a_traceback_that_a_child_printed_counts(before: str) -> None:
+    lines = ("Process EngineCore:", "Traceback (most recent call last):", "torch.OutOfMemoryError: CUDA")
+    log = "".join(f"{before}{line} out of memory\n" for line in lines)
+
+    assert failure(RuntimeError("Engine core initialization failed."), log).what.startswith(MEMORY)
+
+
 def test_what_vllm_says_of_its_settings_is_no_cause() -> None:
     assert failure(RuntimeError("Engine core initialization failed."), CONFIG_DUMP).what == UNKNOWN
 
@@ -325,6 +358,19 @@ def test_of_a_long_log_only_the_end_is_read(monkeypatch: pytest.MonkeyPatch, tmp
 
     log.write_bytes("beginning, ü end".encode())
     assert read_tail(log) == ", ü end"
+
+
+def test_what_an_earlier_start_wrote_can_be_left_out(tmp_path: Path) -> None:
+    log = tmp_path / "engine.log"
+    assert size(log) == 0
+    log.write_bytes(b"earlier\n")
+    start = size(log)
+    assert read_tail(log, start) == ""
+
+    write_error(log, RuntimeError("now"))
+
+    assert read_tail(log, start) == "RuntimeError: now\n"
+    assert read_tail(log).startswith("earlier\n")
 
 
 def test_half_a_character_at_the_cut_is_no_trouble(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

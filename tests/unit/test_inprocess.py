@@ -1,0 +1,235 @@
+"""The in-process engine around a vLLM of straw: its states, what it tells, and how it fails."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from backend import inprocess, vllm_log
+from backend.errors import EngineDiedError, EngineUnavailableError
+from backend.inprocess import InProcessEngine
+from backend.types import Capabilities, ChatRequest, EngineState, Message, Text
+from backend.vllm_args import plan_engine
+
+pytestmark = pytest.mark.timeout(30)
+
+REQUEST = ChatRequest("owner/model", (Message("user", (Text("Hello!"),)),))
+
+
+class StrawVllm:
+    """What ``inprocess._vllm`` finds: each start waits for ``may_start``, each end for ``may_end``."""
+
+    def __init__(self) -> None:
+        self.engines: list[SimpleNamespace] = []
+        self.error: Exception | None = None
+        self.may_start, self.may_end = threading.Event(), threading.Event()
+        self.may_start.set()
+        self.may_end.set()
+
+    @asynccontextmanager
+    async def build_async_engine_client(self, _arguments: object) -> AsyncIterator[SimpleNamespace]:
+        await asyncio.to_thread(self.may_start.wait, 20)
+        if self.error is not None:
+            raise self.error
+        engine = SimpleNamespace(errored=False, model_config=None, get_supported_tasks=self._nothing)
+        self.engines.append(engine)
+        yield engine
+        await asyncio.to_thread(self.may_end.wait, 20)
+
+    def build_app(self, *_: object) -> Any:
+        return SimpleNamespace(state=SimpleNamespace())
+
+    async def init_app_state(self, *_: object) -> None:
+        pass
+
+    async def _nothing(self) -> tuple[()]:
+        return ()
+
+
+@pytest.fixture
+def vllm(monkeypatch: pytest.MonkeyPatch) -> StrawVllm:
+    async def capabilities(*_: object) -> Capabilities:
+        return Capabilities(EngineState.READY, models=("owner/model",))
+
+    straw = StrawVllm()
+    monkeypatch.setattr(inprocess, "_vllm", lambda: straw)
+    monkeypatch.setattr(inprocess, "_parse", lambda *_: None)
+    monkeypatch.setattr(inprocess, "_capabilities", capabilities)
+    monkeypatch.setattr(inprocess, "_kill_children", lambda: None)
+    monkeypatch.setattr(inprocess, "HEALTH_CHECK_S", 0.01)
+    return straw
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "engine.log"
+
+
+@pytest.fixture
+def engine(vllm: StrawVllm, log: Path) -> Iterator[InProcessEngine]:
+    engine = InProcessEngine(plan_engine("owner/model", []), log)
+    yield engine
+    vllm.may_start.set()
+    vllm.may_end.set()
+    engine.stop()
+
+
+def write(log: Path, line: str) -> None:
+    with log.open("a") as file:
+        file.write(f"{line}\n")
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def wait_for(engine: InProcessEngine, state: EngineState) -> None:
+    wait_until(lambda: engine.state is state)
+
+
+async def refusal(engine: InProcessEngine) -> Exception:
+    try:
+        async for _ in engine.stream(REQUEST):
+            pass
+    except Exception as error:
+        return error
+    raise AssertionError("it answered")
+
+
+# Failing
+
+
+async def test_every_request_to_a_failed_engine_meets_an_error_of_its_own(
+    engine: InProcessEngine, vllm: StrawVllm
+) -> None:
+    vllm.error = RuntimeError("Cannot find any model weights")
+    engine.start()
+    wait_for(engine, EngineState.FAILED)
+
+    errors = [await refusal(engine) for _ in range(3)]
+
+    assert {type(error) for error in errors} == {EngineUnavailableError}
+    assert {str(error) for error in errors} == {str(engine.error)}
+    assert len({id(error) for error in (*errors, engine.error)}) == 4
+    assert engine.error
+    assert engine.error.__traceback__ is None, "it holds on to the requests that met it"
+
+
+async def test_a_request_that_waits_learns_that_the_start_failed(
+    engine: InProcessEngine, vllm: StrawVllm
+) -> None:
+    vllm.may_start.clear()
+    vllm.error = RuntimeError("Cannot find any model weights")
+    engine.start()
+    waits = asyncio.create_task(refusal(engine))
+    await asyncio.sleep(0.02)
+    assert not waits.done()
+
+    vllm.may_start.set()
+
+    assert "no weights" in str(await waits)
+
+
+def test_a_start_that_fails_leaves_its_traceback_in_the_log(
+    engine: InProcessEngine, vllm: StrawVllm, log: Path
+) -> None:
+    log.write_text("before\n")
+    vllm.error = RuntimeError("too early for vLLM's own log")
+    engine.start()
+    wait_for(engine, EngineState.FAILED)
+
+    written = log.read_text()
+
+    assert written.startswith("before\nTraceback")
+    assert written.endswith("RuntimeError: too early for vLLM's own log\n")
+
+
+def test_what_was_logged_before_a_start_does_not_explain_its_failure(
+    engine: InProcessEngine, vllm: StrawVllm, log: Path
+) -> None:
+    log.write_text("RuntimeError: Cannot find any model weights\n")
+    vllm.error = RuntimeError("Engine core initialization failed.")
+    engine.start()
+    wait_for(engine, EngineState.FAILED)
+
+    assert engine.error
+    assert engine.error.what == "vLLM could not start."
+
+
+# Dying
+
+
+async def test_a_death_is_told_before_the_dead_engine_is_taken_down(
+    engine: InProcessEngine, vllm: StrawVllm
+) -> None:
+    engine.start()
+    wait_for(engine, EngineState.READY)
+    vllm.may_end.clear()
+    vllm.may_start.clear()
+
+    vllm.engines[0].errored = True
+
+    wait_for(engine, EngineState.LOADING)
+    told = await engine.capabilities()
+    assert (told.state, told.stage) == (EngineState.LOADING, "It had stopped working. Starting vLLM")
+    vllm.may_end.set()
+    vllm.may_start.set()
+    wait_for(engine, EngineState.READY)
+    assert len(vllm.engines) == 2
+
+
+async def test_after_a_second_death_it_is_given_up(engine: InProcessEngine, vllm: StrawVllm) -> None:
+    engine.start()
+    for life in (1, 2):
+        wait_until(lambda life=life: len(vllm.engines) == life)  # type: ignore[misc]
+        wait_for(engine, EngineState.READY)
+        vllm.engines[-1].errored = True
+    wait_for(engine, EngineState.FAILED)
+
+    assert type(await refusal(engine)) is EngineDiedError
+
+
+async def test_a_request_after_the_end_is_told_so(engine: InProcessEngine) -> None:
+    engine.start()
+    wait_for(engine, EngineState.READY)
+    engine.stop()
+
+    assert engine.state is EngineState.STOPPED
+    assert "shutting down" in str(await refusal(engine))
+
+
+# Loading
+
+
+async def test_while_it_loads_the_log_is_read_once_a_second_for_all(
+    engine: InProcessEngine, vllm: StrawVllm, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = 0
+
+    def read(*place: Any) -> str:
+        nonlocal reads
+        reads += 1
+        return read_tail(*place)
+
+    read_tail = vllm_log.read_tail
+    monkeypatch.setattr(vllm_log, "read_tail", read)
+    vllm.may_start.clear()
+    write(log, "Starting to load model")
+
+    await asyncio.gather(*(engine.capabilities() for _ in range(20)))
+
+    assert (await engine.capabilities()).stage == "Loading the weights"
+    assert reads == 1
+
+    write(log, "Capturing CUDA graphs")
+    monkeypatch.setattr(inprocess, "STAGE_S", 0.0)
+    assert (await engine.capabilities()).stage == "Warming up"
