@@ -30,9 +30,9 @@ check: ## style and types
 	$(VENV) -m ruff format --check .
 	$(VENV) -m mypy
 
-model: ## train the demo model anew, then write it to assets
+model: ## train the demo model anew on a GPU, then write it to assets
 	@$(SETUP)
-	$(VENV) -m training.train
+	$(VENV) -m training.train --compile --minutes 10
 	$(VENV) -m training.export
 
 clean: ## remove .venv and all caches

@@ -1,0 +1,48 @@
+"""The exam's way to the model: the app's own engine, with pictures taken in as the app takes them."""
+
+import base64
+import os
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from backend import inprocess, vllm_args, vllm_log
+from backend.images import load_image
+from backend.types import ChatRequest, ImageLimits, Message, Part, Sampling, Text, TextDelta
+
+LIMITS = ImageLimits(max_bytes=20_000_000, max_pixels=64_000_000, longest_side=1540)  # the app's defaults
+
+
+@asynccontextmanager
+async def app_engine() -> AsyncIterator[Callable[[list[dict[str, Any]]], Awaitable[str]]]:
+    """The demo model in this process; gives a function that answers messages in OpenAI's form, greedily."""
+    inprocess.prepare_environment(os.environ, local_model=True)
+    log = vllm_log.prepare_log(Path(tempfile.mkdtemp()))
+    engine = inprocess.InProcessEngine(vllm_args.plan_engine(None, ()), log)
+    engine.start()
+
+    async def ask(messages: list[dict[str, Any]]) -> str:
+        sampling = Sampling(temperature=0.0, max_tokens=200)
+        request = ChatRequest(vllm_args.DEMO_NAME, tuple(map(_message, messages)), sampling)
+        async with aclosing(engine.stream(request)) as events:
+            return "".join([event.text async for event in events if isinstance(event, TextDelta)])
+
+    try:
+        yield ask
+    finally:
+        engine.stop()
+
+
+def _message(message: dict[str, Any]) -> Message:
+    content = message["content"]
+    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    return Message(message["role"], tuple(map(_part, parts)))
+
+
+def _part(part: dict[str, Any]) -> Part:
+    if part["type"] == "text":
+        return Text(part["text"])
+    data = base64.b64decode(part["image_url"]["url"].partition(",")[2])
+    return load_image(data, "drawing", LIMITS)
