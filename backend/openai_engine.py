@@ -8,12 +8,11 @@ import json
 import re
 import time
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack
 from typing import Any, cast
 
 import httpx2
 import openai
-from openai.types import CompletionUsage
-from openai.types.chat import ChatCompletionChunk
 
 from backend import errors
 from backend.types import (
@@ -72,20 +71,29 @@ class OpenAIEngine:
         body = await asyncio.to_thread(_wire_body, request)  # 50 pictures take a second to encode
         del request  # with its pictures, which nobody needs while the answer streams
         try:
-            async with asyncio.timeout(self._idle_timeout_s):
-                stream = await self._client.chat.completions.create(
+            async with AsyncExitStack() as stack:
+                # The SDK's own stream builds a model of every chunk, which costs ten times what reading
+                # its JSON does, in a process where vLLM's server needs the time. What comes are server-sent
+                # events (WHATWG HTML, 9.2); servers of this API write each into one line.
+                opening = self._client.chat.completions.with_streaming_response.create(
                     stream=True, stream_options={"include_usage": True}, **cast(Any, body)
                 )
-            del body
-            answering = True
-            async with stream:
-                chunks = aiter(stream)
+                async with asyncio.timeout(self._idle_timeout_s):
+                    response = await stack.enter_async_context(opening)
+                del body, opening
+                answering = True
+                lines = response.iter_lines()
                 while True:
                     async with asyncio.timeout(self._idle_timeout_s):
-                        chunk = await anext(chunks, None)
-                    if chunk is None:
+                        line = await anext(lines, None)
+                    if line is None:
                         break
-                    for event in progress.take(chunk):
+                    name, _, data = line.partition(":")
+                    if name != "data":  # a comment that keeps the connection alive, or an empty line
+                        continue
+                    if data.strip() == "[DONE]":
+                        break
+                    for event in progress.take(json.loads(data)):
                         yield event
         except (openai.OpenAIError, json.JSONDecodeError, TimeoutError, httpx2.HTTPError) as error:
             raise engine_error(error, answering=answering) from error
@@ -99,23 +107,36 @@ class _Progress:
         self._started = started
         self._ttft_s: float | None = None
         self._finish_reason: str | None = None
-        self._usage: CompletionUsage | None = None
+        self._usage: dict[str, Any] = {}
 
-    def take(self, chunk: ChatCompletionChunk) -> list[Event]:
-        """The events that one chunk holds."""
-        self._usage = chunk.usage or self._usage
-        if not chunk.choices:  # the last chunk of a stream with usage
+    def take(self, chunk: Any) -> list[Event]:
+        """The events that one chunk holds (OpenAI API reference, "The chat completion chunk object").
+
+        Raises:
+            InterruptedStreamError: it holds an error, or is no such object.
+        """
+        try:
+            return self._events(chunk)
+        except (AttributeError, TypeError, LookupError) as error:
+            raise _interrupted() from error
+
+    def _events(self, chunk: Any) -> list[Event]:
+        if "error" in chunk:
+            raise _interrupted()
+        self._usage = chunk.get("usage") or self._usage
+        choices = chunk.get("choices")
+        if not choices:  # the last chunk of a stream with usage
             return []
-        choice = chunk.choices[0]
-        self._finish_reason = choice.finish_reason or self._finish_reason
+        self._finish_reason = choices[0].get("finish_reason") or self._finish_reason
+        delta = choices[0].get("delta") or {}
         # vLLM says `reasoning`; DeepSeek, SGLang and older vLLM `reasoning_content`.
-        extra = choice.delta.model_extra or {}
-        reasoning = extra.get("reasoning") or extra.get("reasoning_content")
+        reasoning = delta.get("reasoning") or delta.get("reasoning_content")
         events: list[Event] = []
-        if reasoning:
+        if isinstance(reasoning, str) and reasoning:
             events.append(ReasoningDelta(reasoning))
-        if choice.delta.content:
-            events.append(TextDelta(choice.delta.content))
+        content = delta.get("content")
+        if isinstance(content, str) and content:
+            events.append(TextDelta(content))
         if events and self._ttft_s is None:
             self._ttft_s = time.monotonic() - self._started
         return events
@@ -132,8 +153,8 @@ class _Progress:
         return Finished(
             Stats(
                 finish_reason=reason,
-                prompt_tokens=self._usage.prompt_tokens if self._usage else None,
-                completion_tokens=self._usage.completion_tokens if self._usage else None,
+                prompt_tokens=self._usage.get("prompt_tokens"),
+                completion_tokens=self._usage.get("completion_tokens"),
                 ttft_s=self._ttft_s,
                 duration_s=time.monotonic() - self._started,
             )

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from fake_engine import FakeEngine
 
-from backend.config import Settings
+from backend.config import MEGA, Settings
 from backend.store import Store
+from ui.uploads import Uploads
 
 
 @pytest.fixture
@@ -37,6 +38,12 @@ def store(tmp_path: Path) -> Iterator[Store]:
     store = Store.open(tmp_path / "data")
     yield store
     store.close()
+
+
+@pytest.fixture
+def uploads(settings: Settings) -> Uploads:
+    folder = settings.data_dir / "uploads"
+    return Uploads(folder, settings.max_file_mb * MEGA, settings.max_images_per_message)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import ipaddress
 import json
+import os
 import socket
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -158,7 +159,8 @@ class PostedBodies:
         """Whether every ``path`` in it lies among the uploads. What is no JSON, Gradio refuses itself."""
         try:
             return all(
-                isinstance(path, str) and path.startswith(self._uploads) for path in _paths(json.loads(body))
+                isinstance(path, str) and os.path.normpath(path).startswith(self._uploads)
+                for path in _paths(json.loads(body))
             )
         except RecursionError:
             return False

@@ -78,8 +78,10 @@ def serve(settings: Settings, plan: EnginePlan) -> None:
         stopped.wait()
         console.info("Stopping.")
     finally:
-        engine.stop()
+        engine_stop = threading.Thread(target=engine.stop)  # each may take seconds: both at once
+        engine_stop.start()
         page.close(verbose=False)
+        engine_stop.join()
         store.close()
     if isinstance(engine.error, ConfigError):
         raise engine.error

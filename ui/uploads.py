@@ -5,6 +5,7 @@ takes any number from anybody. Its file route fetches any web address that is wr
 each upload gets a folder of its own below its owner's, and only its owner can read or send it.
 """
 
+import contextlib
 import re
 import secrets
 import shutil
@@ -33,7 +34,7 @@ class Uploads:
     """The folder of waiting files: ``folder/<owner>/<random>/<name>``."""
 
     def __init__(self, folder: Path, max_file_bytes: int, max_files: int) -> None:
-        self.folder = folder
+        self.folder = folder.absolute()  # the page posts these paths back, without a folder to start from
         self._max_bytes = max_file_bytes
         self._max_files = max_files
         self._swept_at = float("-inf")
@@ -46,7 +47,7 @@ class Uploads:
         """Where a new file of this name is to lie; its folder is made."""
         folder = self.of(owner) / secrets.token_hex(16)
         folder.mkdir(parents=True, mode=0o700)
-        safe = _UNSAFE.sub("_", shown_name(name)).strip(". ")
+        safe = _UNSAFE.sub("_", shown_name(name))[-60:].strip(". ")  # a file system counts bytes, up to 255
         return folder / (safe or "picture")
 
     def sweep(self) -> None:
@@ -55,10 +56,11 @@ class Uploads:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         oldest = time.time() - KEPT_S
         for folder in self.folder.glob("*/*"):
-            if folder.stat().st_mtime < oldest:
-                shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError):  # sent meanwhile
+                if folder.stat().st_mtime < oldest:
+                    shutil.rmtree(folder, ignore_errors=True)
         for owner in self.folder.iterdir():
-            if owner.is_dir() and not any(owner.iterdir()):
+            with contextlib.suppress(OSError):  # no folder, or not empty
                 owner.rmdir()
 
     def routes(self) -> list[BaseRoute]:
@@ -107,9 +109,9 @@ class Uploads:
     def _own_file(self, owner: str, posted: str) -> Path | None:
         try:
             path = Path("/" + posted.lstrip("/")).resolve()
-        except ValueError:
+            return path if path.is_relative_to(self.of(owner).resolve()) and path.is_file() else None
+        except (OSError, ValueError):  # too long, or no path at all
             return None
-        return path if path.is_relative_to(self.of(owner).resolve()) and path.is_file() else None
 
     def _refusal(self, owner: str) -> str:
         if time.monotonic() - self._swept_at > SWEEP_EVERY_S:

@@ -14,7 +14,9 @@ class GradioClient:
         self.http = httpx2.Client(base_url=url, headers={"Origin": url}, timeout=60, trust_env=False)
         self.http.cookies.update(cookies or {})
         self.http.get("/")
-        self._events = {event["api_name"]: event for event in self.http.get("/config").json()["dependencies"]}
+        config = self.http.get("/config").json()
+        self._events = {event["api_name"]: event for event in config["dependencies"]}
+        self._defaults = {part["id"]: part["props"].get("value") for part in config["components"]}
 
     def __enter__(self) -> Self:
         return self
@@ -23,7 +25,7 @@ class GradioClient:
         self.http.close()
 
     def call(self, name: str, data: Sequence[Any]) -> str:
-        """Post an event; everything that comes back. ``data`` is filled up with ``None``."""
+        """Post an event; everything that comes back. ``data`` is filled up with what a new page holds."""
         session = secrets.token_hex(8)
         joined = self.post("/gradio_api/queue/join", name, data, session)
         if joined.status_code != 200:
@@ -33,8 +35,8 @@ class GradioClient:
     def post(self, route: str, name: str, data: Sequence[Any], session: str = "x") -> httpx2.Response:
         """Post an event to one of the routes that take events, and wait for nothing."""
         event = self._events[name]
-        padded = [*data, *[None] * (len(event["inputs"]) - len(data))]
-        body = {"data": padded, "fn_index": event["id"], "session_hash": session, "event_data": None}
+        rest = [self._defaults[part] for part in event["inputs"][len(data) :]]
+        body = {"data": [*data, *rest], "fn_index": event["id"], "session_hash": session, "event_data": None}
         return self.http.post(route, json=body)
 
     def upload(self, name: str, data: bytes) -> dict[str, Any]:

@@ -195,7 +195,7 @@ def test_markup_in_a_message_cannot_run_or_ask_other_hosts(visitor: Visitor, web
     )
     visitor.open()
     expect(visitor.questions).to_have_count(1)
-    visitor.page.wait_for_load_state("networkidle")
+    visitor.wait_until_quiet()
     assert not website.asked
 
 

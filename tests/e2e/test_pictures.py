@@ -91,7 +91,7 @@ def test_typed_address_without_a_picture_stays_and_says_why(
     field.fill(website.url + path)
     field.press("Enter")
     expect(visitor.alert).to_contain_text(re.compile(reason))
-    visitor.page.wait_for_load_state("networkidle")
+    visitor.wait_until_quiet()
     expect(field).to_have_value(website.url + path)
     expect(visitor.box).to_have_value("About this:")
     expect(visitor.thumbnails).to_have_count(0)

@@ -1,17 +1,19 @@
 """Somebody at the page: what they do there, what they see, and what the browser complains of."""
 
 import base64
+import time
 from collections.abc import Mapping, Sequence
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from integration.asking import NEVER_ENDING
-from playwright.sync_api import BrowserContext, FilePayload, Locator, expect
+from playwright.sync_api import BrowserContext, FilePayload, Locator, Request, expect
 
 Files = Mapping[str, bytes]
 
 PATIENCE_MS = 20_000
 REPLY_MS = 60_000
+QUIET_S = 0.3
 
 GIVE_FILES = """([kind, files]) => {
   const data = new DataTransfer();
@@ -51,11 +53,16 @@ class Visitor:
         self.url = url
         self.problems: list[str] = []
         self._expected: tuple[str, ...] = ()
+        self._under_way: set[Request] = set()
+        self._last_request_at = time.monotonic() - QUIET_S
         context.set_default_timeout(PATIENCE_MS)
         context.grant_permissions(["clipboard-read", "clipboard-write"])
         context.on("console", lambda line: self._note(line.type == "error", line.text))
         context.on("weberror", lambda error: self._note(True, str(error.error)))
         context.on("request", lambda request: self._note(self._is_foreign(request.url), request.url))
+        context.on("request", self._note_begin)
+        context.on("requestfinished", self._note_end)
+        context.on("requestfailed", self._note_end)
         self.page = context.new_page()
         find = self.page.locator
         self.box = find("#composer textarea")
@@ -85,11 +92,25 @@ class Visitor:
 
     def open(self) -> None:
         """Open the page, or load it again, and wait until it can be used."""
-        if self.page.url != "about:blank":
-            self.page.wait_for_load_state("networkidle")  # else Gradio complains that it is cut off
+        self.wait_until_quiet()  # else Gradio complains that it is cut off
         self.page.goto(self.url)
         expect(self.send_button).to_be_visible()
         expect(self.page.locator("#engine-status")).not_to_be_empty()
+
+    def wait_until_quiet(self) -> None:
+        """Wait until the page has asked for nothing for a while, and waits for nothing."""
+        deadline = time.monotonic() + PATIENCE_MS / 1000
+        while self._under_way or time.monotonic() - self._last_request_at < QUIET_S:
+            assert time.monotonic() < deadline, [request.url for request in self._under_way]
+            self.page.wait_for_timeout(50)
+
+    def _note_begin(self, request: Request) -> None:
+        if not request.url.endswith("/status") and "/heartbeat/" not in request.url:  # which never rest
+            self._under_way.add(request)
+            self._last_request_at = time.monotonic()
+
+    def _note_end(self, request: Request) -> None:
+        self._under_way.discard(request)
 
     @property
     def cookie(self) -> dict[str, str]:

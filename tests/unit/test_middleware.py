@@ -1,7 +1,10 @@
 """Which hosts and origins may ask, and what each answer tells the browser."""
 
 import asyncio
+import json
 import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -10,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ui.middleware import Guard, PageHeaders, content_security_policy, known_hosts
+from ui.middleware import Guard, PageHeaders, PostedBodies, content_security_policy, known_hosts
 from ui.visitors import COOKIE, new_secret
 
 HOSTS = known_hosts("127.0.0.1", ["Chat.Example"], None)
@@ -161,6 +164,7 @@ async def test_sockets_of_other_sites_are_refused() -> None:
 
     scope = {
         "type": "websocket",
+        "path": "/",
         "headers": [(b"host", b"localhost:7860"), (b"origin", b"http://evil.example")],
         "extensions": {"websocket.http.response": {}},
     }
@@ -253,7 +257,17 @@ async def test_a_visitor_keeps_their_cookie_whatever_others_set_on_this_host(coo
     answer = await ask(PageHeaders(page, in_space=False), cookie=cookies.format(own=own))
 
     assert answer.status_code == 200
-    assert "set-cookie" not in answer.headers
+    (renewed,) = answer.headers.get_list("set-cookie")
+    assert renewed.startswith(f"{own}; "), "the same one, so that it never runs out in use"
+    assert "Max-Age=31536000" in renewed
+
+
+async def test_a_page_that_gives_a_cookie_is_kept_by_no_cache() -> None:
+    given = await ask(PageHeaders(page, in_space=False))
+    part = await ask(PageHeaders(page, in_space=False), path="/img/x")
+
+    assert given.headers["cache-control"] == "no-store"
+    assert "cache-control" not in part.headers
 
 
 @pytest.mark.parametrize(
@@ -284,3 +298,260 @@ async def test_an_answers_own_cookies_stay() -> None:
     answer = await ask(PageHeaders(app, in_space=False))
 
     assert len(answer.headers.get_list("set-cookie")) == 2
+
+
+# What of Gradio's API is open
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/gradio_api/proxy=https://example.com/",
+        "/gradio_api/info",
+        "/gradio_api/info/",
+        "/gradio_api/openapi.json",
+        "/gradio_api/deep_link",
+        "/gradio_api/component_server",
+        "/gradio_api/file/etc/passwd",
+        "/gradio_api/stream/x",
+        "/gradio_api/call/send",
+        "/gradio_api/run/send",
+        "/gradio_api/vibe-edit",
+        "/gradio_api/",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "HEAD"])
+async def test_what_the_page_does_not_call_is_closed(method: str, path: str) -> None:
+    assert (await ask(Guard(page, HOSTS), method, path)).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/config",
+        "/sightline/page.js",
+        "/gradio_api/queue/join",
+        "/gradio_api/queue/data?session_hash=x",
+        "/gradio_api/heartbeat/x",
+        "/gradio_api/cancel",
+        "/gradio_api/upload",
+        "/gradio_api/startup-events",
+        "/gradio_api/file=/data/cat.png",
+        "/gradio_api/run/predict",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_what_the_page_calls_is_open(method: str, path: str) -> None:
+    assert (await ask(Guard(page, HOSTS), method, path)).text == "the page"
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("https://chat.example", 200),
+        ("https://CHAT.example:8443", 200),
+        ("https://chat.example.evil.example", 403),
+        ("https://evil-chat.example", 403),
+        ("https://localhost", 403),
+        ("null", 403),
+    ],
+)
+async def test_behind_a_proxy_the_page_has_the_name_that_was_set(origin: str, status: int) -> None:
+    guard = Guard(page, HOSTS, frozenset({"chat.example"}))
+
+    answer = await ask(guard, "POST", origin=origin, host="127.0.0.1:7860")
+
+    assert answer.status_code == status
+    if status == 403:
+        assert "--allowed-hosts" in answer.text
+
+
+async def test_a_name_of_this_machine_is_none_that_was_set() -> None:
+    answer = await ask(Guard(page, HOSTS), "POST", origin="https://chat.example", host="127.0.0.1")
+
+    assert answer.status_code == 403
+
+
+# What is posted
+
+UPLOADS = Path("/data/uploads")
+LIMIT = 10_000
+
+
+class Gradio:
+    """Takes what reaches it."""
+
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.bodies.append(await Request(scope, receive).body())
+        await PlainTextResponse("taken")(scope, receive, send)
+
+    async def post(
+        self, body: Any, path: str = "/gradio_api/queue/join", method: str = "POST"
+    ) -> httpx2.Response:
+        """Bytes, chunks of bytes, or what becomes JSON."""
+        app = PostedBodies(self, UPLOADS, LIMIT)
+        content = body if isinstance(body, bytes) or hasattr(body, "__aiter__") else json.dumps(body).encode()
+        async with httpx2.AsyncClient(
+            transport=httpx2.ASGITransport(app=app), base_url="http://localhost"
+        ) as http:
+            return await http.request(method, path, content=content)
+
+
+async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "http://169.254.169.254/",
+        "https://example.com/cat.png",
+        "/etc/passwd",
+        "/data/uploads",
+        "/data/uploads-of-others/cat.png",
+        "/data/uploads/../sightline.db",
+        "/data/uploads/a/b/../../../sightline.db",
+        "data/uploads/cat.png",
+        "",
+        None,
+        7,
+        ["/data/uploads/cat.png"],
+        {"path": "/data/uploads/cat.png"},
+    ],
+)
+@pytest.mark.parametrize("depth", [0, 1, 5])
+async def test_a_file_elsewhere_does_not_reach_gradio(path: object, depth: int) -> None:
+    gradio = Gradio()
+    value: object = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    for _ in range(depth):
+        value = {"data": ["Hi", {"files": [{"path": "/data/uploads/a/cat.png"}, value]}]}
+
+    answer = await gradio.post(value)
+
+    assert answer.status_code == 400
+    assert gradio.bodies == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"data": [{"text": "Hi", "files": [{"path": "/data/uploads/a/b/cat.png", "size": 3}]}]},
+        {"data": ["http://example.com", {"url": "http://example.com", "paths": "/etc/passwd"}]},
+        {"data": [{"text": '{"path": "/etc/passwd"}'}]},
+        [],
+        None,
+        "path",
+    ],
+)
+async def test_everything_else_arrives_as_it_was_sent(body: object) -> None:
+    gradio = Gradio()
+
+    assert (await gradio.post(body)).text == "taken"
+    assert gradio.bodies == [json.dumps(body).encode()]
+
+
+async def test_bodies_may_come_in_chunks() -> None:
+    good, bad = Gradio(), Gradio()
+
+    taken = await good.post(chunks(b'{"data": ["', b"Hi", b'"]}'))
+    refused = await bad.post(chunks(b'{"pa', b'th": "http:', b'//example.com"}'))
+
+    assert (taken.status_code, good.bodies) == (200, [b'{"data": ["Hi"]}'])
+    assert (refused.status_code, bad.bodies) == (400, [])
+
+
+@pytest.mark.parametrize(
+    ("first", "size", "status"), [(b"", LIMIT, 200), (b"", LIMIT + 1, 413), (b"x" * LIMIT, 1, 413)]
+)
+async def test_a_body_has_a_largest_size(first: bytes, size: int, status: int) -> None:
+    gradio = Gradio()
+
+    answer = await gradio.post(chunks(first, b" " * size))
+
+    assert answer.status_code == status
+    assert len(gradio.bodies) == (status == 200)
+
+
+@pytest.mark.parametrize("body", [b"", b"no JSON", b"{", b"\xff\xfe\xff", b'{"path": "/etc/passwd"'])
+async def test_what_is_no_json_is_left_to_gradio(body: bytes) -> None:
+    gradio = Gradio()
+
+    assert (await gradio.post(body)).status_code == 200
+    assert gradio.bodies == [body]
+
+
+async def test_what_nests_too_deeply_to_be_looked_at_is_refused() -> None:
+    gradio = Gradio()
+
+    answer = await gradio.post(b"[" * (LIMIT // 2) + b"]" * (LIMIT // 2))
+
+    assert answer.status_code == 400
+    assert gradio.bodies == []
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/x"), ("POST", "/gradio_api/upload")])
+async def test_pages_and_uploads_are_not_looked_at(method: str, path: str) -> None:
+    gradio = Gradio()
+    body = b'{"path": "/etc/passwd"}' + b" " * LIMIT
+
+    assert (await gradio.post(body, path, method)).status_code == 200
+    assert gradio.bodies == [body]
+
+
+async def test_whoever_goes_while_posting_posts_nothing() -> None:
+    gradio = Gradio()
+    messages: list[Any] = [
+        {"type": "http.request", "body": b'{"data"', "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return messages.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/gradio_api/queue/join", "headers": []}
+    await PostedBodies(gradio, UPLOADS, LIMIT)(scope, receive, send)
+
+    assert (gradio.bodies, sent, messages) == ([], [], [])
+
+
+async def test_after_the_body_gradio_hears_when_the_page_goes() -> None:
+    heard: list[str] = []
+    messages: list[Any] = [{"type": "http.request", "body": b"[]"}, {"type": "http.disconnect"}]
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        heard.extend([(await receive())["type"], (await receive())["type"]])
+
+    async def receive() -> Any:
+        return messages.pop(0)
+
+    async def send(message: Any) -> None:
+        raise AssertionError(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/gradio_api/queue/join", "headers": []}
+    await PostedBodies(app, UPLOADS, LIMIT)(scope, receive, send)
+
+    assert heard == ["http.request", "http.disconnect"]
+
+
+async def test_sockets_pass_unread() -> None:
+    reached: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        reached.append(scope["type"])
+
+    async def nothing(*_: Any) -> Any:
+        raise AssertionError
+
+    for kind in ("lifespan", "websocket"):
+        await PostedBodies(app, UPLOADS, LIMIT)({"type": kind}, nothing, nothing)
+
+    assert reached == ["lifespan", "websocket"]

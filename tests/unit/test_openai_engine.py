@@ -505,7 +505,7 @@ async def test_a_server_that_never_begins_is_given_up(upstream: Upstream) -> Non
 
 async def test_a_server_that_stalls_is_given_up_and_what_came_is_kept(upstream: Upstream) -> None:
     upstream.steps = [text("A "), asyncio.Event()]
-    engine = engine_at(upstream, idle_timeout_s=0.05)
+    engine = engine_at(upstream, idle_timeout_s=0.3)
 
     seen, error = await until_it_fails(engine)
 

@@ -111,7 +111,6 @@ def test_a_question_shows_its_pictures_then_its_text() -> None:
     assert shown["content"][1] == {
         "type": "file",
         "file": {
-            "path": f"img/{dog.sha256}",
             "url": f"img/{dog.sha256}",
             "mime_type": "image/png",
             "orig_name": "dog.png",
@@ -137,13 +136,21 @@ def keys(value: object) -> set[str]:
     return {key for part in value for key in keys(part)} if isinstance(value, list) else set()
 
 
-def test_files_carry_no_meta_that_would_make_gradio_look_at_them() -> None:
+def test_files_carry_no_meta_and_no_path_that_would_make_gradio_look_at_them() -> None:
     shown = render.conversation(
         [stored(text="Which?", images=(CAT,)), stored(role="assistant", text="A cat.")]
     )
+    example = render.example_picture("shapes.png")
 
-    assert "meta" not in keys(shown)
-    assert "path" in keys(shown)
+    for files in (shown, example):
+        assert not keys(files) & {"meta", "path"}
+        assert "url" in keys(files)
+
+
+def test_an_example_is_shown_from_our_own_route() -> None:
+    example = render.example_picture("shapes.png")
+
+    assert (example["url"], example["orig_name"]) == ("sightline/examples/shapes.png", "shapes.png")
 
 
 def test_a_conversation_shows_all_its_messages_in_order() -> None:

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from backend.errors import LimitError
-from ui.visitors import COOKIE, cookie_header, new_secret, owner_of, require_owner
+from ui.visitors import COOKIE, cookie_header, new_secret, owner_of, require_owner, secret_of
 
 SECRET = "A-b_" * 10 + "xyz"
 
@@ -46,6 +46,12 @@ def test_the_owner_is_the_hash_of_the_secret_and_does_not_hold_it() -> None:
 )
 def test_a_forged_cookie_makes_no_owner(value: str) -> None:
     assert owner_of({COOKIE: value}) is None
+    assert secret_of({COOKIE: value}) is None
+
+
+def test_a_valid_secret_is_read_as_it_came() -> None:
+    assert secret_of({COOKIE: SECRET, "other": "x"}) == SECRET
+    assert secret_of({}) is None
 
 
 def test_no_cookie_makes_no_owner() -> None:
