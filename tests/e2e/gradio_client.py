@@ -12,7 +12,7 @@ class GradioClient:
 
     def __init__(self, url: str, cookies: Mapping[str, str] | None = None) -> None:
         self.http = httpx2.Client(base_url=url, headers={"Origin": url}, timeout=60, trust_env=False)
-        self.http.cookies.update(cookies or {})
+        self.http.cookies.update(dict(cookies or {}))
         self.http.get("/")
         config = self.http.get("/config").json()
         self._events = {event["api_name"]: event for event in config["dependencies"]}

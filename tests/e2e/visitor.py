@@ -144,7 +144,7 @@ class Visitor:
 
     def copied(self) -> str:
         """What lies in the clipboard."""
-        return self.page.evaluate("navigator.clipboard.readText()")
+        return str(self.page.evaluate("navigator.clipboard.readText()"))
 
     def thumbnail_names(self) -> list[str]:
         """The names of the pictures that wait in the composer, once these are shown."""
@@ -207,7 +207,7 @@ class Visitor:
         self.page.evaluate(RECORD_GROWTH)
 
     def lengths(self) -> Sequence[int]:
-        return self.page.evaluate("window.lengths")
+        return list(self.page.evaluate("window.lengths"))
 
     def button(self, name: str) -> Locator:
         """The last button of this name in the conversation."""

@@ -8,15 +8,15 @@ from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import gradio as gr
 import pytest
-from fake_engine import FakeEngine
+from fake_engine import Answer, FakeEngine
 from PIL import Image as Pil
 
 from backend.config import Settings
-from backend.errors import EngineDiedError, FetchError
+from backend.errors import EngineDiedError, FetchError, StoreError
 from backend.fetch import FetchedFile
 from backend.replies import Replies
 from backend.store import Store
@@ -708,3 +708,213 @@ async def test_a_chat_id_of_another_type_is_no_chat(visitor: Visitor, posted: An
     assert await visitor.chat.delete_chat(posted, visitor.request) == View()
     seen = Seen([view async for view in visitor.chat.retry(posted, visitor.request, *DEFAULTS)])
     assert "does not exist" in seen.notice
+
+
+# What the menu and the limits allow
+
+
+@pytest.mark.parametrize("model", ["absent", "", None, "fake-model ", ["fake-model"]])
+async def test_a_model_that_is_not_in_the_menu_is_refused(
+    visitor: Visitor, engine: FakeEngine, model: object
+) -> None:
+    engine.will_answer("A cat.")
+    await visitor.send()
+    choices = (model, *DEFAULTS[1:])
+
+    sent = await visitor.send("And this?", visitor.upload(), choices=choices)
+    retried = Seen([view async for view in visitor.chat.retry(visitor.chats()[0], visitor.request, *choices)])
+
+    for seen in (sent, retried):
+        assert "not offered here" in seen.notice
+        assert seen.composer == {}
+    assert len(engine.requests) == 1
+    assert [message.text for message in visitor.messages()] == ["What is this?", "A cat."]
+    assert files_in(visitor.chat.uploads.folder) == ["cat.png"]
+
+
+async def test_a_system_prompt_has_a_limit(chat: Chat, engine: FakeEngine) -> None:
+    visitor = limited(chat, max_message_chars=5)
+    engine.will_answer("A cat.")
+    await visitor.send("Hi", choices=("fake-model", "12345", None, None, None, None))
+    too_long = ("fake-model", "123456", None, None, None, None)
+
+    sent = await visitor.send("Hi", choices=too_long)
+    retried = Seen(
+        [view async for view in visitor.chat.retry(visitor.chats()[0], visitor.request, *too_long)]
+    )
+
+    for seen in (sent, retried):
+        assert "system prompt" in seen.notice
+        assert "--max-message-chars" in seen.notice
+    assert len(engine.requests) == 1
+
+
+async def test_a_history_that_cannot_be_read_is_a_failed_reply_and_may_be_retried(
+    visitor: Visitor, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = StoreError("A picture of this chat cannot be read.", "Look at the disk.")
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise error
+
+    with monkeypatch.context() as broken:
+        broken.setattr(visitor.chat.store, "history", fail)
+        seen = await visitor.send("My question", visitor.upload())
+
+    question, reply = visitor.messages()
+    assert (question.text, reply.status, reply.error) == ("My question", MessageStatus.FAILED, str(error))
+    assert "A picture of this chat cannot be read. Look at the disk." in seen.conversation
+    assert seen.composer["submit_btn"] is True
+    assert engine.requests == []
+    engine.will_answer("A cat.")
+    views = visitor.chat.retry(visitor.chats()[0], visitor.request, *DEFAULTS)
+    assert "A cat." in Seen([view async for view in views]).conversation
+
+
+async def test_without_a_cookie_no_address_is_asked(
+    visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fetch(address: str, limits: object) -> FetchedFile:
+        raise AssertionError("the server must not ask anybody for a stranger")
+
+    monkeypatch.setattr(module, "fetch_picture", fetch)
+    stranger = cast(gr.Request, SimpleNamespace(cookies={}, session_hash="page"))
+
+    fetched, notice = await visitor.chat.fetch_address("https://example.com/cat.png", stranger)
+
+    assert "file" not in fetched
+    assert "Allow cookies" in notice
+
+
+async def test_what_fills_the_composer_is_the_visitors_own(
+    chat: Chat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fetch(address: str, limits: object) -> FetchedFile:
+        return FetchedFile("cat.png", picture())
+
+    monkeypatch.setattr(module, "fetch_picture", fetch)
+    (tmp_path / "shapes.png").write_bytes(picture())
+    visitor = Visitor(replace(chat, examples=(Example("How many?", (tmp_path / "shapes.png",)),)))
+
+    fetched, _ = await visitor.chat.fetch_address("https://example.com/cat.png", visitor.request)
+    view = await visitor.chat.fill_example(chosen(0), visitor.request)
+
+    for file in (fetched["file"], *view.composer["value"]["files"]):
+        assert Path(file["path"]).is_relative_to(chat.uploads.of(visitor.owner))
+    other = Visitor(chat)
+    seen = await other.send("", fetched["file"])
+    assert "nothing to send" in seen.notice
+    assert "cat.png" in files_in(chat.uploads.of(visitor.owner))
+
+
+# Turning to something else while a reply grows
+
+
+@pytest.fixture
+async def growing(visitor: Visitor, engine: FakeEngine) -> AsyncGenerator["Growing", None]:
+    engine.will_answer("One.")
+    await visitor.send("First")
+    (first,) = visitor.chats()
+    gate = asyncio.Event()
+    answer = engine.will_answer("A ", gate, "cat.")
+    async with aclosing(visitor.sending("Second")) as views:
+        await anext(views)
+        await answer.stalled.wait()
+        (second,) = set(visitor.chats()) - {first}
+        yield Growing(first, second, views, gate, answer)
+
+
+class Growing(NamedTuple):
+    """A page that shows a reply in its second chat."""
+
+    first: str
+    second: str
+    views: AsyncGenerator[View, None]
+    gate: asyncio.Event
+    answer: Answer
+
+
+async def test_a_chat_that_is_opened_is_not_painted_over(visitor: Visitor, growing: Growing) -> None:
+    opened = Seen([view async for view in visitor.chat.open_chat(growing.first, visitor.request)])
+
+    rest = [view async for view in growing.views]
+
+    assert opened.now["chat_id"] == growing.first
+    assert rest
+    assert all(view == View() for view in rest)
+    assert growing.answer.closed.is_set(), "nobody watches: the engine need not go on"
+    stored = visitor.messages(growing.second)[1]
+    assert (stored.text, stored.status) == ("A ", MessageStatus.CANCELLED)
+
+
+async def test_a_new_chat_is_not_painted_over(visitor: Visitor, growing: Growing) -> None:
+    assert (await visitor.chat.new_chat(visitor.request)).chatbot == []
+
+    rest = [view async for view in growing.views]
+
+    assert rest
+    assert all(view == View() for view in rest)
+    assert growing.answer.closed.is_set()
+    assert visitor.messages(growing.second)[1].status is MessageStatus.CANCELLED
+
+
+async def test_the_last_view_of_a_reply_does_not_paint_over_either(
+    visitor: Visitor, growing: Growing
+) -> None:
+    growing.gate.set()
+    await growing.answer.closed.wait()
+    _ = [view async for view in visitor.chat.open_chat(growing.first, visitor.request)]
+
+    rest = [view async for view in growing.views]
+
+    assert rest
+    assert all(view == View() for view in rest)
+    assert visitor.messages(growing.second)[1].status is MessageStatus.COMPLETE
+
+
+async def test_a_reply_that_another_page_shows_goes_on(visitor: Visitor, growing: Growing) -> None:
+    other = visitor.chat.open_chat(growing.second, visitor.page())
+    await anext(other)
+    _ = [view async for view in visitor.chat.open_chat(growing.first, visitor.request)]
+    assert all([view == View() async for view in growing.views])
+
+    growing.gate.set()
+    seen = Seen([view async for view in other])
+
+    assert "A cat." in seen.conversation
+    assert visitor.messages(growing.second)[1].status is MessageStatus.COMPLETE
+
+
+async def test_coming_back_to_a_growing_reply_shows_its_end(visitor: Visitor, growing: Growing) -> None:
+    again = visitor.chat.open_chat(growing.second, visitor.request)
+    opened = await anext(again)
+    assert all([view == View() async for view in growing.views])
+
+    growing.gate.set()
+    seen = Seen([view async for view in again])
+
+    assert opened.composer["stop_btn"] is True
+    assert "A cat." in seen.conversation
+    assert seen.composer["submit_btn"] is True
+
+
+async def test_a_page_that_was_closed_is_painted_no_more(visitor: Visitor, growing: Growing) -> None:
+    await visitor.chat.leave(visitor.request)
+
+    assert all([view == View() async for view in growing.views])
+    assert growing.answer.closed.is_set()
+
+
+async def test_whoever_does_not_delete_the_chat_lets_its_reply_grow(
+    visitor: Visitor, growing: Growing
+) -> None:
+    assert await visitor.chat.delete_chat("", visitor.request) == View()
+    await visitor.chat.delete_chat(growing.first, visitor.page())  # another one, from another page
+    assert not growing.answer.closed.is_set()
+
+    growing.gate.set()
+    seen = Seen([view async for view in growing.views])
+
+    assert "A cat." in seen.conversation
+    assert seen.composer["submit_btn"] is True
+    assert visitor.chats() == [growing.second]

@@ -1,19 +1,27 @@
 """The app's own routes, and what is looked at before the page is launched."""
 
 import hashlib
+import json
 import socket
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx2
 import pytest
 from fake_engine import FakeEngine
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 
+from backend.config import Settings
 from backend.errors import ConfigError
 from backend.store import Store
 from backend.types import Capabilities, EngineState, Image
 from ui.routes import WEB, routes, words
-from ui.server import check_port, link
+from ui.server import check_port, launch, link
 from ui.visitors import COOKIE, new_secret, owner_of
 
 DATA = b"\xff\xd8 a picture"
@@ -196,3 +204,52 @@ def test_the_link_is_one_that_can_be_opened(host: str, address: str) -> None:
 
 def test_the_pages_files_are_where_the_server_looks() -> None:
     assert {"page.css", "page.js", "icon.svg"} <= {file.name for file in WEB.iterdir()}
+
+
+# What stands before every route
+
+
+@pytest.fixture
+def launched(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> httpx2.AsyncClient:
+    """The middleware as it is launched, before a route that takes anything."""
+    kept: dict[str, Any] = {}
+    page = SimpleNamespace(queue=lambda **_: None, launch=lambda **given: kept.update(given))
+    monkeypatch.delenv("SPACE_ID", raising=False)
+    monkeypatch.delenv("SPACE_HOST", raising=False)
+    changed = settings.model_copy(update={"max_message_chars": 1000, "allowed_hosts": ("Chat.Example",)})
+
+    async def take(request: Request) -> Response:
+        return PlainTextResponse(str(len(await request.body())))
+
+    own = [Route("/{path:path}", take, methods=["GET", "POST"])]
+    launch(cast(Any, page), changed, own, Path("/data/uploads"))
+    app = Starlette(routes=kept["app_kwargs"]["routes"], middleware=kept["app_kwargs"]["middleware"])
+    return httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://localhost")
+
+
+async def test_the_longest_message_and_system_prompt_fit(launched: httpx2.AsyncClient) -> None:
+    body = json.dumps({"data": [{"text": "\x01" * 1000, "files": []}, "\x01" * 1000]}).encode()
+
+    taken = await launched.post("/gradio_api/queue/join", content=body)
+    refused = await launched.post("/gradio_api/queue/join", content=b'"' + b"x" * 200_000 + b'"')
+
+    assert (taken.status_code, taken.text) == (200, str(len(body)))
+    assert refused.status_code == 413
+
+
+async def test_all_of_the_middleware_is_launched(launched: httpx2.AsyncClient) -> None:
+    named = await launched.post("/gradio_api/queue/join", json={"path": "http://example.com"})
+    own = await launched.post("/gradio_api/queue/join", json={"path": "/data/uploads/a/b/cat.png"})
+    closed = await launched.get("/gradio_api/info")
+    proxied = await launched.post("/", headers={"origin": "https://chat.example", "host": "127.0.0.1"})
+    foreign = await launched.post("/", headers={"origin": "https://evil.example"})
+
+    assert [answer.status_code for answer in (named, own, closed, proxied, foreign)] == [
+        400,
+        200,
+        404,
+        200,
+        403,
+    ]
+    for answer in (named, own, closed, proxied, foreign):
+        assert "content-security-policy" in answer.headers
