@@ -49,6 +49,8 @@ def prepare_environment(environment: MutableMapping[str, str], *, local_model: b
     environment.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     environment.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     environment.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")
+    # With it set vLLM asks no platform plugin, and so not the one that mends torchvision.
+    environment.pop("VLLM_TARGET_DEVICE", None)
     if local_model:
         environment.setdefault("HF_HUB_OFFLINE", "1")
 

@@ -162,15 +162,16 @@ class Chat:
 
         ``sent``: the composer's message is in the chat now.
         """
-        is_shown = self.pages.turn(request)
         growing = self.replies.growing(owner, chat_id)
         if growing is None:
             shown = render.conversation(await asyncio.to_thread(self.store.messages, owner, chat_id))
+            self.pages.turn(request)
             yield View(shown, _idle(sent), "", chat_id, await self._chats(owner, chat_id))
             return
         async with aclosing(growing.watch()) as drafts:
             draft = await anext(drafts)  # from here on it has a watcher, and ends when the page goes
             messages = await asyncio.to_thread(self.store.messages, owner, chat_id)
+            is_shown = self.pages.turn(request)
             before = render.conversation(messages[:-1])
             shown = before + render.reply(draft, await self._loading(draft))
             yield View(shown, _busy(sent), "", chat_id, await self._chats(owner, chat_id))
@@ -326,10 +327,7 @@ class Chat:
         return load_image(read_upload(upload, limits.max_bytes), upload.name, limits)
 
     def _lay_down(self, owner: str, data: bytes, name: str) -> Json:
-        """Put a picture among the visitor's uploads, as if the page had uploaded it."""
-        path = self.uploads.place(owner, name)
-        path.write_bytes(data)
-        return shown_file(path, name)
+        return shown_file(self.uploads.keep(owner, name, data), name)
 
     async def _chat(self, owner: str, chat_id: str) -> str:
         """The chat to write into: the page's own, or a new one where it is new, or deleted meanwhile."""

@@ -19,6 +19,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from backend.errors import LimitError
 from backend.images import shown_name
 from ui.visitors import owner_of
 
@@ -75,8 +76,10 @@ class Uploads:
         owner = owner_of(request.cookies)
         if owner is None:
             return PlainTextResponse("Allow cookies for this site, then reload the page.", 403)
-        if refusal := await run_in_threadpool(self._refusal, owner):
-            return PlainTextResponse(refusal, 507)
+        try:
+            await run_in_threadpool(self.check, owner)
+        except LimitError as error:
+            return PlainTextResponse(str(error), 507)
         counted = _Counted(request, self._max_bytes * self._max_files)
         try:
             async with Request(request.scope, counted.receive).form(
@@ -113,14 +116,32 @@ class Uploads:
         except (OSError, ValueError):  # too long, or no path at all
             return None
 
-    def _refusal(self, owner: str) -> str:
+    def check(self, owner: str) -> None:
+        """Sweep now and then, and see whether another file may wait.
+
+        Raises:
+            LimitError: too many of this visitor's files wait, or the disk is nearly full.
+        """
         if time.monotonic() - self._swept_at > SWEEP_EVERY_S:
             self.sweep()
         if shutil.disk_usage(self.folder).free < FREE_BYTES:
-            return "The server's disk is nearly full. Try again later."
+            raise LimitError("The server's disk is nearly full.", "Try again later.")
         if self.of(owner).exists() and sum(1 for _ in self.of(owner).iterdir()) >= FILES_PER_VISITOR:
-            return f"{FILES_PER_VISITOR} of your pictures wait already. Send or remove some."
-        return ""
+            raise LimitError(f"{FILES_PER_VISITOR} of your pictures wait already.", "Send or remove some.")
+
+    def keep(self, owner: str, name: str, data: bytes) -> Path:
+        """Let a picture of ours wait as if the page had uploaded it.
+
+        Raises:
+            LimitError: as ``check``, or the disk is full.
+        """
+        self.check(owner)
+        try:
+            path = self.place(owner, name)
+            path.write_bytes(data)
+        except OSError as error:
+            raise LimitError("The picture could not be kept on the server.", "Try again later.") from error
+        return path
 
     def _too_large(self) -> Response:
         return PlainTextResponse(f"Larger than the {self._max_bytes // 10**6} MB of --max-file-mb.", 413)

@@ -12,6 +12,7 @@ import httpx2
 import pytest
 from starlette.applications import Starlette
 
+from backend.errors import LimitError
 from ui import uploads as module
 from ui.payload import forget_upload, read_composer
 from ui.uploads import FILES_PER_VISITOR, FREE_BYTES, KEPT_S, Uploads
@@ -406,3 +407,14 @@ async def test_a_folder_that_somebody_deleted_is_made_again(uploads: Uploads) ->
     (path,) = await mine.paths(("cat.png", b"cat"))
 
     assert path.exists()
+
+
+def test_a_picture_of_ours_waits_under_the_same_limits(
+    uploads: Uploads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = uploads.keep("owner", "cat.png", b"x")
+    assert kept.read_bytes() == b"x"
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=0))
+    with pytest.raises(LimitError, match="nearly full"):
+        uploads.keep("owner", "cat.png", b"x")
