@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from backend.asgi_transport import AsgiApp, AsgiMessage, AsgiTransport
+from backend.asgi_transport import EAGER_CHUNKS, AsgiApp, AsgiMessage, AsgiTransport
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -105,6 +105,30 @@ async def test_a_chunk_is_read_before_the_next_is_sent(other_loop: Loop) -> None
         assert await anext(chunks) == b"first"
         steered.go.set()
         assert [rest async for rest in chunks] == [b"second"]
+
+
+async def test_later_chunks_of_a_moment_travel_together_and_without_waiting_for_the_end(
+    other_loop: Loop,
+) -> None:
+    app = App()
+
+    async def run(scope: AsgiMessage, receive: Any, send: Any) -> None:
+        await head(send)
+        for number in range(100):
+            await chunk(send, b"%d," % number)
+        await app.on()
+        await chunk(send, b"end", more=False)
+
+    pieces: list[bytes] = []
+    async with client(run, other_loop) as http, http.stream("GET", "/") as answer:
+        async for piece in answer.aiter_raw():
+            pieces.append(piece)
+            if b"99," in piece:
+                app.go.set()  # all hundred are here, and the answer goes on
+
+    assert b"".join(pieces) == b"".join(b"%d," % number for number in range(100)) + b"end"
+    assert pieces[:EAGER_CHUNKS] == [b"0,", b"1,", b"2,", b"3,"]
+    assert len(pieces) < 20
 
 
 async def test_status_and_headers_come_before_the_body(other_loop: Loop) -> None:
