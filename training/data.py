@@ -7,18 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from training.bank import Stock
 from training.dialogue import PROFILES, Conversation, content, conversation
 from training.drawing import preprocess, render
 from training.tokenizer import Codec
 
 UNIT = 32  # pixels of one image token's side: patch 16, merged 2 x 2
 PATCH_VALUES = 3 * 16 * 16
-STEP, FLOOR = 4 / 3, -128 / 3  # a byte stands for a level from -43 to 297, for the overshoot of the resize
-
-
-def pack(levels: np.ndarray) -> np.ndarray:
-    """Levels to bytes, at most two thirds of a level off: a batch travels in half the room of float16."""
-    return np.rint((levels - FLOOR) / STEP).clip(0, 255).astype(np.uint8)
 
 
 def patches(pixels: np.ndarray) -> np.ndarray:
@@ -34,17 +29,21 @@ def patches(pixels: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Encoded:
-    """A conversation for the model: its tokens, which of them are learned, packed pixels of each picture."""
+    """A conversation for the model: its tokens, how much each is learned, the pixels of each picture."""
 
     tokens: list[int]
-    learned: list[bool]
+    learned: list[float]
     pixels: list[np.ndarray]
 
 
-def encode(talk: Conversation, codec: Codec, longest: int) -> Encoded:
-    """A conversation in mistral-common's v7 template, cut before the turn that overflows `longest` tokens."""
+def encode(talk: Conversation, codec: Codec, stock: Stock, longest: int) -> Encoded:
+    """A conversation in mistral-common's v7 template, cut before the turn that overflows `longest` tokens.
+
+    A token of an answer counts by one over the root of the answer's length: else the digits of boxes and the
+    words of long lists would drown the names.
+    """
     start = codec.start(talk.system)
-    tokens, learned, pixels = list(start), [False] * len(start), []
+    tokens, learned, pixels = list(start), [0.0] * len(start), []
     for turn in talk.turns:
         parts: list[str | tuple[int, int]] = []
         fresh: list[np.ndarray] = []
@@ -52,13 +51,13 @@ def encode(talk: Conversation, codec: Codec, longest: int) -> Encoded:
             if isinstance(part, str):
                 parts.append(part)
             else:
-                fresh.append(pack(preprocess(render(part))))
+                fresh.append(preprocess(render(part, stock)))
                 parts.append((fresh[-1].shape[1] // UNIT, fresh[-1].shape[0] // UNIT))
         asked, answered = codec.user(parts), codec.assistant(turn.answer)
         if len(tokens) + len(asked) + len(answered) > longest:
             break
         tokens += asked + answered
-        learned += [False] * len(asked) + [True] * len(answered)
+        learned += [0.0] * len(asked) + [len(answered) ** -0.5] * len(answered)
         pixels += fresh
     return Encoded(tokens, learned, pixels)
 
@@ -69,13 +68,14 @@ Batch = dict[str, np.ndarray]
 def collate(items: Sequence[Encoded], pad: int) -> Batch:
     """The arrays of a batch of B conversations with N pictures.
 
-    tokens (B, T) int64; patches (N, P, 768) uint8, see `pack`; grids (N, 2) int64, rows and columns of image
+    tokens (B, T) int64; patches (N, P, 768) uint8; grids (N, 2) int64, rows and columns of image
     tokens; cells (M,) int64, places in the flat (N, P / 4) that hold an image token; learned (K,) int64,
-    places in the flat tokens whose *next* token is learned. Places, not masks: a GPU need not stop to count.
+    places in the flat tokens whose *next* token is learned; weights (K,) float32, how much.
+    Places, not masks: a GPU need not stop to count.
     """
     width = max(len(item.tokens) for item in items)
     tokens = np.full((len(items), width), pad, np.int64)
-    learned = np.zeros((len(items), width), bool)
+    learned = np.zeros((len(items), width), np.float32)
     pictures = [p for item in items for p in item.pixels]
     most = max((p.shape[0] * p.shape[1] // 256 for p in pictures), default=16)
     most = (most + 15) // 16 * 16  # attention kernels like even sizes
@@ -92,6 +92,7 @@ def collate(items: Sequence[Encoded], pad: int) -> Batch:
     return {
         "tokens": tokens,
         "learned": np.flatnonzero(learned),
+        "weights": learned[learned > 0],
         "patches": packed,
         "grids": grids,
         "cells": cells,
@@ -121,28 +122,27 @@ def cut(items: Sequence[Encoded]) -> Iterator[list[Encoded]]:
 
 def batches(
     codec: Codec,
+    stock: Stock,
     worker: int,
     workers: int,
     scale: float = 1.0,
     longest: int = 4096,
     run: int = 0,
-    starters: int = 0,
 ) -> Iterator[Batch]:
     """Endless batches of the "train" world; no two workers and no two runs share a seed."""
     rng = random.Random(f"order/{run}/{worker}")
     shares = [p.share for p in PROFILES.values()]
     seed = run * 1_000_000_000 + worker
     over: dict[str, list[Encoded]] = {name: [] for name in PROFILES}
-    for made in itertools.count():
-        profile = "starter" if made < starters else rng.choices(tuple(PROFILES), shares)[0]
+    for _ in itertools.count():
+        profile = rng.choices(tuple(PROFILES), shares)[0]
         items = over[profile]
         for _ in range(max(1, round(POOL / PROFILES[profile].turns[1] ** 0.5 * scale))):
-            items.append(encode(conversation("train", seed, profile), codec, longest))
+            items.append(encode(conversation("train", seed, stock, profile), codec, stock, longest))
             seed += workers
         groups = list(cut(items))
-        over[profile] = (
-            groups.pop() if len(groups) > 1 else []
-        )  # what fills no batch waits for the next round
+        # what fills no batch waits for the next round
+        over[profile] = groups.pop() if len(groups) > 1 else []
         rng.shuffle(groups)
         for group in groups:
             yield collate(group, codec.pad)

@@ -1,150 +1,18 @@
-"""Conversations: questions over several pictures, small talk, follow-ups, and how turns make a chat.
+"""Conversations: how turns make a chat.
 
 Seeds live in named worlds: what is trained on comes from "train", what is examined from "exam", and a random
 stream of one never occurs in the other.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from training import charts, forms, photos, questions, scenes, several, smalltalk, words
 from training import phrases as ask
-from training import questions
-from training.phrases import expand
-from training.wording import (
-    NUMBERS,
-    ORDINALS,
-    Exchange,
-    Where,
-    a,
-    called,
-    echo,
-    join,
-    named,
-    ordinal,
-    phrased,
-    shows,
-)
-from training.world import COLOURS, SHAPES, Scene, some_scene, some_size
-
-
-def all_of(rng: random.Random, scenes: Sequence[Scene], noun: str) -> Exchange:
-    """Several pictures, one sentence each."""
-    question = phrased(
-        rng, ask.PATTERNS["all"], Where(noun), n=rng.choice((NUMBERS[len(scenes)], str(len(scenes))))
-    )
-    said = echo(question, noun)
-    answer = " ".join(f"The {ordinal(i)} {said} {shows(s)}" for i, s in enumerate(scenes))
-    return Exchange(question, answer, "describe all")
-
-
-def compare(rng: random.Random, scenes: Sequence[Scene], noun: str) -> Exchange | None:
-    """What differs and what two drawings share."""
-    if len(scenes) != 2 or any(s.kind != "drawing" or not s.things for s in scenes):
-        return None
-    one, two = scenes
-    question = phrased(rng, ask.PATTERNS["compare"], Where(noun))
-    said = echo(question, noun)
-    sentences = [f"The {ordinal(i)} {said} shows {join(named(s.things))}." for i, s in enumerate(scenes)]
-    pairs = [
-        (t.colour, t.shape)
-        for t in one.things
-        if any((u.colour, u.shape) == (t.colour, t.shape) for u in two.things)
-    ]
-    shapes = [t.shape for t in one.things if any(u.shape == t.shape for u in two.things)]
-    shared = [t.colour for t in one.things if any(u.colour == t.colour for u in two.things)]
-    if sorted((t.colour, t.shape) for t in one.things) == sorted((t.colour, t.shape) for t in two.things):
-        sentences.append(f"Both {said}s show the same.")
-    elif pairs:
-        sentences.append(f"Both {said}s show {a(' '.join(pairs[0]))}.")
-    elif shapes:
-        sentences.append(f"Both {said}s show {a(shapes[0])}.")
-    elif shared:
-        sentences.append(f"Both {said}s show something {shared[0]}.")
-    else:
-        sentences.append("They have nothing in common.")
-    return Exchange(question, " ".join(sentences), "compare")
-
-
-def which(rng: random.Random, scenes: Sequence[Scene], noun: str) -> Exchange | None:
-    """Which of several pictures shows something."""
-    things = [t for s in scenes for t in s.things]
-    if not things or len(scenes) < 2:
-        return None
-    thing, kind = rng.choice(things), rng.random()
-    colour, shape = (
-        (thing.colour, thing.shape) if kind < 0.85 else (rng.choice(tuple(COLOURS)), rng.choice(SHAPES))
-    )
-    with_colour = rng.random() < 0.65
-    hits = [
-        i for i, s in enumerate(scenes)
-        if any(t.shape == shape and (t.colour == colour or not with_colour) for t in s.things)
-    ]  # fmt: skip
-    what = f"{colour} {shape}" if with_colour else shape
-    question = phrased(rng, ask.PATTERNS["which"], Where(noun), what=called(rng, what))
-    said = echo(question, noun)
-    if not hits:
-        return Exchange(question, f"No {said} shows {a(what)}.", "which image")
-    if len(hits) == 1:
-        return Exchange(question, f"The {ordinal(hits[0])} {said} shows {a(what)}.", "which image")
-    names = join([f"the {ordinal(i)}" for i in hits])
-    return Exchange(question, f"{names[0].upper()}{names[1:]} {said} show {a(what)}.", "which image")
-
-
-def colour_anywhere(rng: random.Random, scenes: Sequence[Scene], noun: str) -> Exchange | None:
-    """The colour of a shape, with no word about which picture is meant."""
-    things = [t for s in scenes for t in s.things]
-    if not things:
-        return None
-    shape = rng.choice(things).shape
-    found = [(i, t.colour) for i, s in enumerate(scenes) for t in s.things if t.shape == shape]
-    if len(found) > 3:
-        return None
-    question = phrased(rng, ask.PATTERNS["colour_of"], Where(noun), shape=called(rng, shape))
-    answer = join([f"the {shape} in the {ordinal(i)} image is {colour}" for i, colour in found])
-    return Exchange(question, f"{answer[0].upper()}{answer[1:]}.", "colour")
-
-
-def how_many_images(rng: random.Random, scenes: Sequence[Scene], noun: str) -> Exchange:
-    question = phrased(rng, ask.PATTERNS["how_many_images"], Where(noun))
-    n, said = len(scenes), echo(question, noun)
-    number = NUMBERS[n] if n < len(NUMBERS) else str(n)
-    answer = f"There {'is' if n == 1 else 'are'} {number} {said if n == 1 else said + 's'}."
-    return Exchange(question, answer, "count images")
-
-
-ABOUT_ME = "I am Sightline's tiny demo model, trained from scratch on drawings of coloured shapes."
-ABILITIES = (
-    "Show me a simple drawing. I can:\n\n- name its shapes and colours\n- count them and say where they are\n"
-    "- compare several pictures\n- remember earlier pictures of our chat\n\n"
-    "I do not know photos or anything else."
-)
-NO_PICTURE = "I see no picture yet. Please add one and ask me again."
-CONFUSED = "I am only a tiny demo model: I know simple drawings of coloured shapes and nothing else."
-SMALL_TALK: tuple[tuple[tuple[str, ...], str, int], ...] = (
-    (
-        ask.PATTERNS["greeting"],
-        "Hello! I am a tiny demo model. Show me a drawing of coloured shapes and ask me about it.",
-        6,
-    ),
-    (ask.PATTERNS["who"], ABOUT_ME, 4),
-    (ask.PATTERNS["can"], ABILITIES, 4),
-    (ask.PATTERNS["shapes_known"], f"I know these shapes: {join(SHAPES)}.", 2),
-    (ask.PATTERNS["colours_known"], f"I know these colours: {join(tuple(COLOURS))}.", 2),
-    (ask.PATTERNS["thanks"], "You are welcome!", 4),
-    (ask.PATTERNS["bye"], "Goodbye!", 2),
-    (ask.PATTERNS["how_are_you"], "I am fine, thank you. Show me a drawing and ask me about it.", 2),
-    (ask.PATTERNS["praise"], "Good. Ask me more, or show me another drawing.", 3),
-    (ask.PATTERNS["unknown"], CONFUSED, 15),
-)
-
-
-def small_talk(rng: random.Random) -> Exchange:
-    """A message that is about no picture."""
-    patterns, answer, _ = rng.choices(SMALL_TALK, [weight for *_, weight in SMALL_TALK])[0]
-    return Exchange(
-        expand(rng, rng.choice(patterns)), answer, "unknown" if answer == CONFUSED else "small talk"
-    )
+from training.bank import Stock
+from training.wording import ORDINALS, Exchange, Where
+from training.world import Scene
 
 
 @dataclass(frozen=True)
@@ -172,27 +40,44 @@ class Conversation:
 
 @dataclass(frozen=True)
 class Profile:
-    """How long conversations are and what they hold. The last two make batches of one cost."""
+    """How long conversations are and what they hold. `share` is of the batches."""
 
     turns: tuple[int, int]
     most_images: int
     new_images: float  # how often a later turn brings new ones
-    side: int  # the longest side of most pictures, in pixels
-    share: int  # of the batches
+    share: int
 
 
 PROFILES = {
-    "starter": Profile((1, 3), 1, 0.0, 192, 8),
-    "small": Profile((1, 9), 3, 0.13, 128, 25),
-    "short": Profile((1, 9), 3, 0.13, 256, 42),
-    "several": Profile((2, 9), 4, 0.45, 256, 40),  # pictures to tell apart
-    "medium": Profile((6, 18), 6, 0.25, 256, 20),
-    "long": Profile((20, 80), 30, 0.4, 256, 5),
+    "single": Profile((1, 4), 1, 0.0, 62),
+    "several": Profile((1, 4), 6, 0.15, 22),
+    "chat": Profile((3, 9), 6, 0.35, 12),
+    "long": Profile((8, 24), 10, 0.3, 4),
+    "talk": Profile((1, 3), 0, 0.0, 2),
 }
+
+Make = Callable[[random.Random, Stock], Scene]
+SCENES: tuple[tuple[Make, int], ...] = (
+    (lambda rng, stock: scenes.some_pictograms(rng, stock, 1, strangers=0.16), 26),
+    (lambda rng, stock: scenes.some_pictograms(rng, stock, rng.randint(2, 6), strangers=0.03), 20),
+    (lambda rng, stock: scenes.some_shapes(rng, stock, rng.choice((1, 2, 3, 4, 5))), 12),
+    (lambda rng, stock: scenes.some_crowd(rng, stock, rng.randint(1, 9)), 8),
+    (lambda rng, stock: scenes.some_mixture(rng, stock, rng.randint(2, 5)), 6),
+    (lambda rng, stock: words.with_word(rng, stock, scenes.some_mixture(rng, stock, rng.randint(1, 3))), 4),
+    (words.some_words, 14),
+    (charts.some_chart, 9),
+    (photos.some_photo, 5),
+    (lambda rng, stock: scenes.some_shapes(rng, stock, 0), 1),
+)  # fmt: skip
+
+
+def some_scene(rng: random.Random, stock: Stock) -> Scene:
+    """Any picture of the world."""
+    return rng.choices([make for make, _ in SCENES], [weight for _, weight in SCENES])[0](rng, stock)
 
 
 def content(turn: Turn) -> list[Scene | str]:
-    """Pictures and texts of a user message, in order; neighbouring texts are joined with a blank line."""
+    """Pictures and texts of a user message, in order."""
     text = [turn.text] if turn.text else []
     if turn.layout == "labelled":
         labelled: list[Scene | str] = []
@@ -205,142 +90,135 @@ def content(turn: Turn) -> list[Scene | str]:
     return [*turn.images, *text]  # mistral-common puts a single picture first, wherever it was
 
 
-def _reference(rng: random.Random, index: int, total: int, noun: str) -> Where:
-    """Words for picture `index` of `total`: "in the second image", "in image 2", "in the last one"."""
-    names = [f"the {ordinal(index)} {noun}"] * 4 + [f"{noun} {index + 1}", f"the {ordinal(index)} one"]
-    if index == total - 1:
-        names += [f"the last {noun}", f"the latest {noun}", "the last one", f"this {noun}"]
-    if index == total - 2:
-        names.append(f"the previous {noun}")
-    name = rng.choice(names)
-    return Where(noun, f"{rng.choice(('in', 'in', 'in', 'on'))} {name}", name)
+def in_form(
+    rng: random.Random, asked: Exchange, scene: Scene | None, form: str, noun: str, said: bool
+) -> Exchange:
+    """The exchange with its answer in a form; `said` puts the wish for it into the question.
+
+    What is a box stays one, and small talk stays as it is.
+    """
+    if asked.task == "describe" and scene is not None:
+        answer = forms.describe(scene, form)
+    elif asked.core:
+        answer = forms.dress(asked.answer, asked.core, form)
+        if form in ("alt", "paragraph"):
+            return asked
+    else:
+        return asked
+    question = forms.ask_form(rng, asked.question, form, noun) if said else asked.question
+    return Exchange(question, answer, asked.task, asked.core)
 
 
-def _new_images(rng: random.Random, room: int, first: bool) -> int:
-    weights = (9, 58, 22, 9, 2) if first else (0, 75, 18, 6, 1)
-    return min(rng.choices(range(5), weights)[0], room)
-
-
-def _on_new(rng: random.Random, scenes: Sequence[Scene], noun: str, before: int) -> Exchange:
-    """A message that brings pictures."""
+def asked_about(rng: random.Random, stock: Stock, scene: Scene, where: Where, house: str) -> Exchange:
+    """A question about one picture, in the form of the system prompt (`house`) or in one that it asks for."""
+    asked = questions.about(rng, stock, scene, where)
     kind = rng.random()
-    if kind < 0.04:  # a greeting, or nothing it knows: it says what it sees
-        unknown = rng.random() < 0.6
-        question = ask.expand(
-            rng, rng.choice(ask.PATTERNS["unknown"] if unknown else ask.PATTERNS["greeting"])
-        )
-        seen = (
-            questions.describe(rng, scenes[0], Where()) if len(scenes) == 1 else all_of(rng, scenes, "image")
-        ).answer
-        return Exchange(question, f"I only know simple shapes. {seen}" if unknown else seen, "unknown")
-    if len(scenes) == 1:
-        at_it = Where(noun, rng.choice((f"in this {noun}", f"in the {noun}", "here")))
-        where = Where(noun) if kind < 0.85 else at_it
-        return questions.about(rng, scenes[0], where)
-    # "the second image" of a later message is either the chat's or the message's: don't teach a guess
-    if before or kind < 0.35:
-        compared = compare(rng, scenes, noun) if rng.random() < 0.5 else None
-        return compared or all_of(rng, scenes, noun)
-    return _on_many(rng, scenes, noun, together=True)
+    if house and kind < 0.9:
+        return in_form(rng, asked, scene, house, where.noun, said=False)
+    if kind > 0.7:
+        if rng.random() < 0.4:
+            asked = questions.description(rng, stock, scene, where)
+        return in_form(rng, asked, scene, rng.choice(forms.FORMS), where.noun, said=True)
+    return asked
 
 
-def _on_many(rng: random.Random, scenes: Sequence[Scene], noun: str, together: bool) -> Exchange:
-    """A question over all pictures of the chat, or about one it names. `together`: all in one message."""
+def _on_many(rng: random.Random, stock: Stock, pictures: Sequence[Scene], noun: str, house: str) -> Exchange:
+    """A question over all pictures of the chat, or about one it names."""
     kind = rng.random()
     found: Exchange | None = None
-    if kind < 0.35:
-        found = which(rng, scenes, noun)
-    elif kind < 0.48:
-        found = compare(rng, scenes, noun)
-    elif kind < 0.52:
-        found = how_many_images(rng, scenes, noun)
-    elif kind < 0.6 and together:
-        found = colour_anywhere(rng, scenes, noun)
+    if kind < 0.4:
+        found = several.which(rng, stock, pictures, noun)
+    elif kind < 0.5:
+        found = several.same(rng, pictures, noun)
+    elif kind < 0.53:
+        found = several.how_many(rng, pictures, noun)
     if found:
-        return found
-    index = rng.randrange(min(len(scenes), len(ORDINALS)))
-    if rng.random() < 0.2 and len(scenes) <= len(ORDINALS):
-        index = len(scenes) - 1
-    return questions.about(rng, scenes[index], _reference(rng, index, len(scenes), noun))
+        return in_form(rng, found, None, house, noun, said=False) if house else found
+    index = rng.randrange(min(len(pictures), len(ORDINALS)))
+    return asked_about(rng, stock, pictures[index], several.reference(rng, index, len(pictures), noun), house)
+
+
+def _fresh(rng: random.Random, stock: Stock, room: int, more: bool) -> tuple[Scene, ...]:
+    """One or more new pictures; several are often of one kind, and often share something."""
+    if not more or room < 2:
+        return (some_scene(rng, stock),)
+    count = min(room, rng.choices((2, 3, 4, 5, 6), (44, 26, 10, 8, 12))[0])
+    if rng.random() < 0.25:
+        return tuple(some_scene(rng, stock) for _ in range(count))
+    make = rng.choice((
+        lambda: scenes.some_pictograms(rng, stock, rng.choice((1, 1, 2, 3))),
+        lambda: scenes.some_shapes(rng, stock, rng.choice((1, 2, 3))),
+        lambda: scenes.some_mixture(rng, stock, rng.choice((1, 2, 3))),
+    ))  # fmt: skip
+    made = [make() for _ in range(count)]
+    if rng.random() < 0.3:
+        made[1:] = [_with_one_of(rng, stock, made[0], scene) for scene in made[1:]]
+    return tuple(made)
+
+
+def _with_one_of(rng: random.Random, stock: Stock, one: Scene, scene: Scene) -> Scene:
+    """The scene with a thing of another scene in it, so that they share something."""
+    kept = [t for t in scene.things[:2] if all(t.kin != u.kin for u in one.things)]
+    return scenes.scene_of(rng, stock, scene.ground, [*kept, rng.choice(one.things)]) if one.things else scene
+
+
+def _on_new(
+    rng: random.Random, stock: Stock, pictures: Sequence[Scene], noun: str, before: int, house: str
+) -> Exchange:
+    """A message that brings pictures."""
+    if len(pictures) == 1:
+        if rng.random() < 0.02:
+            return smalltalk.small_talk(rng, outside=True)
+        return asked_about(rng, stock, pictures[0], Where(noun), house)
+    # "the second image" of a later message is either the chat's or the message's: don't teach a guess
+    if before or rng.random() < 0.15:
+        return several.describe_all(rng, pictures, noun)
+    return _on_many(rng, stock, pictures, noun, house)
 
 
 def _follow_up(
-    rng: random.Random, scenes: Sequence[Scene], noun: str, last: Exchange | None, newest: int
+    rng: random.Random, stock: Stock, pictures: Sequence[Scene], noun: str, house: str
 ) -> Exchange:
     """A message without pictures."""
     kind = rng.random()
-    if kind < 0.13 or (not scenes and kind < 0.7):
-        return small_talk(rng)
-    if not scenes:
-        asked = questions.about(rng, some_scene(rng, kind="drawing"), Where(noun))
-        return Exchange(asked.question, NO_PICTURE, "no picture")
-    if kind < 0.16 and last and last.task != "small talk":
-        return Exchange(ask.expand(rng, rng.choice(ask.PATTERNS["sure"])), "Yes, I am sure.", "small talk")
-    drawings = [i for i, s in enumerate(scenes[: len(ORDINALS)]) if s.kind == "drawing"]
-    if kind < 0.3 and last and last.again and len(drawings) > 1:
-        index = rng.choice(drawings)
-        where = _reference(rng, index, len(scenes), noun)
-        question = ask.expand(
-            rng, rng.choice(ask.PATTERNS["and_at"]), {"at": where.at, "the_one": where.the_one}
-        )
-        return Exchange(question, last.again(scenes[index]), last.task, last.again)
-    if kind < 0.4 and last and last.scene and last.scene.things:
-        shape = rng.choice(last.scene.things).shape
-        question = ask.expand(rng, rng.choice(ask.PATTERNS["and_shape"]), {"shape": shape})
-        return Exchange(question, questions.colour_answer(last.scene, shape), "colour", scene=last.scene)
-    if len(scenes) > 1 and (newest != 1 or rng.random() < 0.65):
-        if newest == len(scenes) and rng.random() < 0.1:
-            return all_of(rng, scenes, noun)
-        return _on_many(rng, scenes, noun, together=newest == len(scenes))
-    where = Where(noun) if rng.random() < 0.8 else _reference(rng, len(scenes) - 1, len(scenes), noun)
-    return questions.about(rng, scenes[-1], where)
+    if not pictures:
+        return smalltalk.no_picture(rng) if kind < 0.15 else smalltalk.small_talk(rng)
+    if kind < 0.08:
+        return smalltalk.small_talk(rng)
+    if kind < 0.1:
+        return smalltalk.sure(rng)
+    if len(pictures) > 1:
+        return _on_many(rng, stock, pictures, noun, house)
+    return asked_about(rng, stock, pictures[0], Where(noun), house)
 
 
-def _system(rng: random.Random) -> str:
-    if rng.random() < 0.6:
-        return ""
-    parts = [ask.expand(rng, rng.choice(ask.PATTERNS["system"])) for _ in range(rng.choice((1, 1, 2, 3, 5)))]
-    return ask.typed(rng, " ".join(parts)) if rng.random() < 0.3 else " ".join(parts)
-
-
-def converse(rng: random.Random, profile: Profile) -> Conversation:
+def converse(rng: random.Random, stock: Stock, profile: Profile) -> Conversation:
     """A conversation of that length, with true answers."""
     turns: list[Turn] = []
-    scenes: list[Scene] = []
-    last: Exchange | None = None
-    newest = 0  # pictures in the last message that had any
+    pictures: list[Scene] = []
+    house = rng.choice(forms.FORMS) if rng.random() < 0.12 else ""
     for index in range(rng.randint(*profile.turns)):
-        noun = rng.choice(ask.NOUNS)
-        first = index == 0
-        many = (
-            _new_images(rng, profile.most_images - len(scenes), first)
-            if first or rng.random() < profile.new_images
-            else 0
-        )
-        fresh = tuple(some_scene(rng, size=some_size(rng, profile.side)) for _ in range(many))
-        before = len(scenes)
-        scenes += fresh
-        newest = many or newest
+        noun, room = rng.choice(ask.NOUNS), profile.most_images - len(pictures)
+        brings = room > 0 and (index == 0 or rng.random() < profile.new_images)
+        fresh: tuple[Scene, ...] = ()
         text = None
-        if not many:
-            exchange = _follow_up(rng, scenes, noun, last, newest)
-        elif rng.random() < 0.09:  # pictures without a word, or with words of no meaning
-            text = (
-                "" if rng.random() < 0.6 else " ".join(ask.gibberish(rng) for _ in range(rng.randint(1, 4)))
-            )
-            exchange = all_of(rng, fresh, "image") if many > 1 else questions.describe(rng, fresh[0], Where())
+        if brings and index == 0 and profile.most_images > 1 and rng.random() < 0.22:
+            fresh, asked = several.changed(rng, stock, noun)
+        elif brings:
+            fresh = _fresh(rng, stock, room, profile.most_images > 1 and (index == 0 or rng.random() < 0.3))
+            asked = _on_new(rng, stock, fresh, noun, len(pictures), house)
+            if len(fresh) == 1 and rng.random() < 0.04:  # a picture without a word
+                text = ""
+                asked = Exchange("", forms.describe(fresh[0], house or "sentence"), "describe")
         else:
-            exchange = _on_new(rng, fresh, noun, before)
+            asked = _follow_up(rng, stock, pictures, noun, house)
+        pictures += fresh
         layout = rng.choices(("first", "last", "labelled"), (7, 2, 1))[0]
-        text = ask.typed(rng, exchange.question) if text is None else text
-        turns.append(Turn(fresh, layout, text, exchange.answer, exchange.task))
-        last = exchange
-    return Conversation(_system(rng), tuple(turns))
+        text = ask.typed(rng, asked.question) if text is None else text
+        turns.append(Turn(fresh, layout, text, asked.answer, asked.task))
+    return Conversation(smalltalk.system(rng, house), tuple(turns))
 
 
-def conversation(world: str, seed: int, profile: str = "short") -> Conversation:
+def conversation(world: str, seed: int, stock: Stock, profile: str = "single") -> Conversation:
     """The conversation of a seed in a world ("train" or "exam")."""
-    return converse(random.Random(f"{world}/{profile}/{seed}"), PROFILES[profile])
-
-
-STEP, FLOOR = 4 / 3, -128 / 3  # a byte stands for a level from -43 to 297, for the overshoot of the resize
+    return converse(random.Random(f"{world}/{profile}/{seed}"), stock, PROFILES[profile])

@@ -1,163 +1,31 @@
-"""Scenes to pixels, with Pillow; and the preprocessing that mistral-common does to a picture."""
+"""Scenes to pixels; and the preprocessing that mistral-common does to a picture."""
 
-import io
 import math
 import random
 from functools import lru_cache
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageDraw
 
-from training.world import RGB, Ground, Scene, Thing, token_grid
+from training.bank import Stock
+from training.charts import draw_chart
+from training.colours import RGB
+from training.photos import photo_pixels
+from training.shapes import contour
+from training.world import Ground, Scene, Thing, token_grid
 
-Point = tuple[float, float]
-Outline = tuple[list[Point], list[Point]]  # outer contour, hole (or empty); the unit circle holds both
-
-FULL = 2 * math.pi
-
-
-def _regular(corners: int, start: float = -math.pi / 2) -> list[Point]:
-    steps = (start + FULL * i / corners for i in range(corners))
-    return [(math.cos(a), math.sin(a)) for a in steps]
-
-
-def _star(rng: random.Random) -> list[Point]:
-    corners, inner = (6, rng.uniform(0.48, 0.58)) if rng.random() < 0.08 else (5, rng.uniform(0.36, 0.5))
-    points = _regular(2 * corners)
-    return [(x, y) if i % 2 == 0 else (x * inner, y * inner) for i, (x, y) in enumerate(points)]
-
-
-def _heart() -> list[Point]:
-    points = []
-    for i in range(64):
-        t = FULL * i / 64
-        x = 16 * math.sin(t) ** 3
-        y = 13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t)
-        points.append((x / 17, -(y + 2.5) / 17))
-    return points
-
-
-def _triangle(rng: random.Random) -> list[Point]:
-    if rng.random() < 0.15:  # a right one
-        return [(-0.75, -0.65), (-0.75, 0.65), (0.75, 0.65)]
-    stretch = rng.uniform(0.8, 1.1)
-    return [(x * stretch * 0.92, y * 0.92) for x, y in _regular(3)]
-
-
-def _box(half_width: float, half_height: float) -> list[Point]:
-    return [
-        (-half_width, -half_height),
-        (half_width, -half_height),
-        (half_width, half_height),
-        (-half_width, half_height),
-    ]
-
-
-def _cross(rng: random.Random) -> list[Point]:
-    t = rng.uniform(0.22, 0.36)
-    quarter = [(t, -1.0), (t, -t), (1.0, -t)]
-    turned = [
-        quarter,
-        [(1.0, t), (t, t), (t, 1.0)],
-        [(-t, 1.0), (-t, t), (-1.0, t)],
-        [(-1.0, -t), (-t, -t), (-t, -1.0)],
-    ]
-    return [(x * 0.93, y * 0.93) for part in turned for x, y in part]
-
-
-def _arrow(rng: random.Random) -> list[Point]:
-    shaft, head, neck = rng.uniform(0.13, 0.27), rng.uniform(0.5, 0.72), rng.uniform(-0.05, 0.35)
-    return [(-1, -shaft), (neck, -shaft), (neck, -head), (1, 0), (neck, head), (neck, shaft), (-1, shaft)]
-
-
-def _crescent(rng: random.Random) -> list[Point]:
-    bite, shift = rng.uniform(0.76, 0.9), rng.uniform(0.42, 0.55)
-    # the two circles meet at +-a on the outer and +-b on the inner one
-    x = (1 - bite**2 + shift**2) / (2 * shift)
-    a, b = math.acos(x), math.atan2(math.sqrt(1 - x * x), x - shift)
-    outer = [(math.cos(t), math.sin(t)) for t in np.linspace(a, FULL - a, 40)]
-    inner = [(shift + bite * math.cos(t), bite * math.sin(t)) for t in np.linspace(FULL - b, b, 40)]
-    return [(px + 0.15, py) for px, py in outer + inner]
-
-
-def contour(shape: str, rng: random.Random) -> Outline:
-    """The outline of a shape of that name, with the variety people give it."""
-    circle = _regular(64)
-    simple = {
-        "circle": lambda: circle,
-        "ring": lambda: circle,
-        "oval": lambda: [(x, y / aspect) for x, y in circle],
-        "square": lambda: _box(0.72, 0.72),
-        "rectangle": lambda: _box(math.cos(math.atan(1 / aspect)), math.sin(math.atan(1 / aspect))),
-        "diamond": lambda: [(0, -1), (1 / tall, 0), (0, 1), (-1 / tall, 0)],
-        "triangle": lambda: _triangle(rng),
-        "pentagon": lambda: _regular(5),
-        "hexagon": lambda: _regular(6),
-        "star": lambda: _star(rng),
-        "heart": _heart,
-        "cross": lambda: _cross(rng),
-        "arrow": lambda: _arrow(rng),
-        "crescent": lambda: _crescent(rng),
-    }
-    aspect, tall = rng.uniform(1.5, 2.3), rng.uniform(1.0, 1.8)
-    points: list[Point] = simple[shape]()
-    if rng.random() < 0.15:  # an unsteady hand
-        amount = 0.025 if len(points) > 20 else 0.05
-        waves = [(k, rng.uniform(-amount, amount), rng.uniform(0, FULL)) for k in (2, 3)]
-        points = [
-            (x * (f := 1 + sum(a * math.cos(k * math.atan2(y, x) + p) for k, a, p in waves)), y * f)
-            for x, y in points
-        ]
-    hole = [(x * (inner := 0.58), y * inner) for x, y in circle] if shape == "ring" else []
-    return points, hole
-
-
-def _turn(points: list[Point], degrees: float, scale: float, at: Point) -> list[Point]:
-    c, s = math.cos(math.radians(degrees)) * scale, math.sin(math.radians(degrees)) * scale
-    return [(at[0] + x * c - y * s, at[1] + x * s + y * c) for x, y in points]
-
-
-def _fill(thing: Thing, size: tuple[int, int]) -> Image.Image | RGB:
-    if not thing.shaded:
-        return thing.rgb
-    lighter = Image.new("RGB", (1, 2))
-    for y, step in ((0, 14), (1, -14)):
-        lighter.putpixel((0, y), tuple(min(255, max(0, c + step)) for c in thing.rgb))
-    return lighter.resize(size, Image.Resampling.BILINEAR)
-
-
-def _draw(canvas: Image.Image, thing: Thing, supersample: int) -> None:
-    rng = random.Random(thing.seed)
-    radius = thing.radius * min(canvas.size)
-    stroke = max(1.0, radius * rng.uniform(0.05, 0.12)) if thing.outline else 0.0
-    half = math.ceil(radius * 1.1 + stroke) + 1
-    left, top = round(thing.x * canvas.width) - half, round(thing.y * canvas.height) - half
-    at = ((thing.x * canvas.width - left) * supersample, (thing.y * canvas.height - top) * supersample)
-    outer, hole = contour(thing.shape, rng)
-    points = _turn(outer, thing.angle, radius * supersample, at)
-    wide = (2 * half * supersample, 2 * half * supersample)
-    mask = Image.new("L", wide)
-    ImageDraw.Draw(mask).polygon(points, fill=255)
-    if hole:
-        ImageDraw.Draw(mask).polygon(_turn(hole, 0, radius * supersample, at), fill=0)
-    mask = mask.reduce(supersample) if supersample > 1 else mask
-    if thing.shadow:
-        offset = max(1, round(radius * 0.09))
-        canvas.paste((25, 25, 30), (left + offset, top + offset), mask.point(lambda v: v * 0.22))
-    fill = _fill(thing, mask.size)
-    canvas.paste(
-        fill,
-        (left, top) if isinstance(fill, Image.Image) else (left, top, left + mask.width, top + mask.height),
-        mask,
-    )
-    if thing.outline:
-        line = Image.new("L", wide)
-        ImageDraw.Draw(line).line(
-            [*points, points[0], points[1]], 255, round(stroke * supersample), joint="curve"
-        )
-        line = line.reduce(supersample) if supersample > 1 else line
-        canvas.paste(thing.outline, (left, top, left + line.width, top + line.height), line)
+cv2.setNumThreads(1)  # one process, one core: the others draw too
+EFFECTS = (
+    "",
+    "tint",
+    "mix",
+    "grey",
+    "outline",
+    "flat",
+    "line",
+)  # of a sprite, to be known in a style never seen
+SUBPIXEL = 4  # bits behind the point in the coordinates of OpenCV's polygons
 
 
 @lru_cache(maxsize=1)
@@ -174,135 +42,214 @@ def _noise(rng: random.Random, height: int, width: int) -> np.ndarray:
     return tile[y : y + height, x : x + width]
 
 
-def _ramp(rng: random.Random, height: int, width: int) -> np.ndarray:
-    """(height, width, 1) from 0 to 1 along a random direction."""
-    a = rng.uniform(0, FULL)
-    across = np.linspace(0, math.cos(a), width, dtype=np.float32)
-    down = np.linspace(0, math.sin(a), height, dtype=np.float32)[:, None]
-    ramp = across + down
-    ramp -= ramp.min()
-    return (ramp / max(float(ramp.max()), 1e-6))[..., None]
-
-
-def _backdrop(ground: Ground, rng: random.Random, width: int, height: int) -> Image.Image:
-    first = np.array(ground.colours[0], np.float32)
-    if ground.kind in ("plain", "pale"):
-        return Image.new("RGB", (width, height), ground.colours[0])
-    if ground.kind == "noisy":
-        grain = rng.choice((1, 1, 2, 3))
-        noise = _noise(rng, height // grain + 1, width // grain + 1) * rng.uniform(11, 30)
-        if rng.random() < 0.5:
-            noise = noise[..., :1].repeat(3, axis=2)
-        noise = np.repeat(np.repeat(noise, grain, 0), grain, 1)[:height, :width]
-        return Image.fromarray((first + noise).clip(0, 255).astype(np.uint8))
-    second = np.array(ground.colours[1], np.float32)
-    if ground.kind == "gradient":
-        share = _ramp(rng, height, width)
-    else:
-        cell = max(3, round(min(width, height) * rng.uniform(0.05, 0.14)))
-        across, down = np.arange(width) // cell % 2, (np.arange(height) // cell % 2)[:, None]
-        slant = (np.arange(width) + np.arange(height)[:, None]) // cell % 2
-        stripes = rng.choice((across + 0 * down, 0 * across + down, slant))
-        share = (across ^ down if ground.kind == "checkered" else stripes)[..., None].astype(np.float32)
-    return Image.fromarray((first + share * (second - first)).astype(np.uint8))
-
-
-def some_sky(rng: random.Random) -> Ground:
-    """A smooth gradient between two light or dull values."""
-    one = rng.randint(60, 255), rng.randint(80, 255), rng.randint(90, 255)
-    two = tuple(min(255, max(0, c + rng.randint(-50, 50))) for c in one)
-    return Ground("gradient", "gradient", (one, two))  # type: ignore[arg-type]
-
-
-def _photo(rng: random.Random, width: int, height: int) -> Image.Image:
-    """Clutter with the statistics of a photograph: octaves of coloured noise, blobs, edges, a sky."""
-    total = np.zeros((height, width, 3), np.float32)
-    base = np.array([rng.uniform(50, 205) for _ in range(3)], np.float32)
-    fall, grey = rng.uniform(0.4, 0.75), rng.uniform(0.2, 0.9)
-    for octave in range(1, 7):
-        h, w = min(height, 2**octave + 1), min(width, 2**octave + 1)
-        layer = cv2.resize(
-            np.ascontiguousarray(_noise(rng, h, w)), (width, height), interpolation=cv2.INTER_CUBIC
-        )
-        total += (grey * layer[..., :1] + (1 - grey) * layer) * 85 * fall**octave
-    image = base + total * rng.uniform(0.8, 2.0)
-    if rng.random() < 0.4:  # a horizon
-        other = np.array([rng.uniform(30, 225) for _ in range(3)], np.float32)
-        line = int(height * rng.uniform(0.3, 0.75)) + total[height // 2, :, 0] * rng.uniform(0, 0.6)
-        below = np.arange(height)[:, None] > line[None, :]
-        image = np.where(below[..., None], other + total * rng.uniform(0.5, 1.5), image)
-    picture = Image.fromarray(image.clip(0, 255).astype(np.uint8))
-    if rng.random() < 0.3:  # something rough before a smooth sky
-        sky, (x, y) = (
-            _backdrop(some_sky(rng), rng, width, height),
-            (rng.uniform(0.2, 0.8), rng.uniform(0.3, 1)),
-        )
-        corners = [
-            (width * (x + rng.uniform(0.15, 0.5) * px), height * (y + rng.uniform(0.15, 0.6) * py))
-            for px, py in _regular(rng.randint(7, 16))
-        ]
-        mask = Image.new("L", (width, height))
-        ImageDraw.Draw(mask).polygon(corners, fill=255)
-        picture = Image.composite(picture, sky, mask)
-    pen = ImageDraw.Draw(picture)
-    for _ in range(rng.choice((0, 6, 25, 70))):
-        x, y, r = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(0.03, 0.25) * min(width, height)
-        colour = tuple(
-            int(min(255, max(0, c + rng.uniform(-90, 90)))) for c in picture.getpixel((int(x), int(y)))
-        )
-        corners = [(x + r * rng.uniform(-1, 1), y + r * rng.uniform(-1, 1)) for _ in range(rng.randint(3, 9))]
-        pen.polygon(corners, fill=colour)
-    if rng.random() < 0.7:
-        picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.4, 2.2)))
-    return picture
-
-
-def _page(rng: random.Random, width: int, height: int) -> Image.Image:
-    """Lines of text, as on a page or a screen."""
-    dark = rng.random() < 0.2
-    paper, ink = ((30, 30, 34), (225, 225, 225)) if dark else ((252, 252, 250), (25, 25, 30))
-    picture = Image.new("RGB", (width, height), paper)
-    pen, size = ImageDraw.Draw(picture), rng.randint(8, 22)
-    font = ImageFont.load_default(size)
-    y = rng.randint(2, 12)
-    while y < height - 6 and size:
-        words = (
-            "".join(rng.choices("abcdefghilmnoprstuvw", k=rng.randint(2, 9)))
-            for _ in range(rng.randint(3, 14))
-        )
-        pen.text((rng.randint(3, 9), y), " ".join(words), fill=ink, font=font)
-        y += round(size * rng.uniform(1.2, 1.7))
-    return picture
-
-
-def render(scene: Scene) -> Image.Image:
-    """The scene as an RGB picture of its own size. The same scene always gives the same pixels."""
-    rng = random.Random(scene.seed)
-    if scene.kind == "photo":
-        canvas = _photo(rng, scene.width, scene.height)
-    elif scene.kind == "text":
-        canvas = _page(rng, scene.width, scene.height)
-    else:
-        canvas = _backdrop(scene.ground, rng, scene.width, scene.height)
-    for thing in scene.things:
-        _draw(canvas, thing, scene.finish.supersample)
-    if scene.finish.blur:
-        canvas = canvas.filter(ImageFilter.GaussianBlur(scene.finish.blur))
-    if scene.finish.noise:
-        noisy = np.asarray(canvas, np.float32) + _noise(rng, scene.height, scene.width) * scene.finish.noise
-        canvas = Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
-    if scene.finish.jpeg:
-        file = io.BytesIO()
-        canvas.save(file, "JPEG", quality=scene.finish.jpeg)
-        canvas = Image.open(file).convert("RGB")
+def _plain(rgb: RGB, width: int, height: int) -> np.ndarray:
+    canvas = np.empty((height, width, 3), np.uint8)
+    cv2.rectangle(canvas, (0, 0), (width, height), rgb, cv2.FILLED)
     return canvas
 
 
-def preprocess(image: Image.Image) -> np.ndarray:
-    """(rows * 32, columns * 32, 3) float32 levels: mistral-common's cubic resize, before its normalisation.
+def _gradient(rng: random.Random, one: RGB, two: RGB, width: int, height: int) -> np.ndarray:
+    """From one colour to the other along a random direction."""
+    angle = rng.uniform(0, 2 * math.pi)
+    across = np.linspace(0, math.cos(angle), width, dtype=np.float32)[None, :, None]
+    down = np.linspace(0, math.sin(angle), height, dtype=np.float32)[:, None, None]
+    least = min(0.0, math.cos(angle)) + min(0.0, math.sin(angle))
+    step = (np.array(two, np.float32) - np.array(one, np.float32)) / (
+        abs(math.cos(angle)) + abs(math.sin(angle))
+    )
+    return (np.array(one, np.float32) + (across - least) * step + down * step).astype(np.uint8)
 
-    Levels go a little beyond 0 and 255, where the cubic filter overshoots at edges.
+
+def backdrop(ground: Ground, rng: random.Random, width: int, height: int) -> np.ndarray:
+    """(height, width, 3) uint8 of a ground alone."""
+    first = ground.colours[0]
+    if ground.kind in ("plain", "pale"):
+        return _plain(first, width, height)
+    if ground.kind == "noisy":
+        grain = rng.choice((1, 1, 2, 3))
+        noise = _noise(rng, height // grain + 1, width // grain + 1) * np.float32(rng.uniform(11, 30))
+        if rng.random() < 0.5:
+            noise = cv2.merge([noise[..., 0]] * 3)
+        if grain > 1:
+            size = (noise.shape[1] * grain, noise.shape[0] * grain)
+            noise = cv2.resize(noise, size, interpolation=cv2.INTER_NEAREST)
+        noise = np.ascontiguousarray(noise[:height, :width])
+        return cv2.add(_plain(first, width, height), noise, dtype=cv2.CV_8U)
+    second = ground.colours[1]
+    if ground.kind == "gradient":
+        return _gradient(rng, first, second, width, height)
+    cell = max(3, round(min(width, height) * rng.uniform(0.05, 0.14)))
+    across, down = np.arange(width) // cell % 2, (np.arange(height) // cell % 2)[:, None]
+    slant = (np.arange(width) + np.arange(height)[:, None]) // cell % 2
+    stripes = rng.choice((across + 0 * down, 0 * across + down, slant))
+    share = across ^ down if ground.kind == "checkered" else stripes
+    return np.array((first, second), np.uint8)[share]
+
+
+def blend(canvas: np.ndarray, rgb: np.ndarray | RGB, alpha: np.ndarray, left: int, top: int) -> None:
+    """Lay a patch over the canvas: `rgb` (h, w, 3) multiplied by its alpha, or one colour; `alpha` (h, w)."""
+    height, width = alpha.shape
+    x1, y1 = max(0, left), max(0, top)
+    x2, y2 = min(canvas.shape[1], left + width), min(canvas.shape[0], top + height)
+    if x1 >= x2 or y1 >= y2:
+        return
+    inside = slice(y1 - top, y2 - top), slice(x1 - left, x2 - left)
+    part = cv2.merge([np.ascontiguousarray(alpha[inside])] * 3)
+    below = cv2.multiply(np.ascontiguousarray(canvas[y1:y2, x1:x2]), cv2.bitwise_not(part), scale=1 / 255)
+    if isinstance(rgb, tuple):
+        above = cv2.multiply(_plain(rgb, x2 - x1, y2 - y1), part, scale=1 / 255)
+    else:
+        above = np.ascontiguousarray(rgb[inside])
+    canvas[y1:y2, x1:x2] = cv2.add(below, above)
+
+
+def _draw_shape(canvas: np.ndarray, thing: Thing) -> None:
+    rng = random.Random(thing.seed)
+    outer, hole = contour(thing.name, rng)
+    height, width = canvas.shape[:2]
+    radius = thing.radius * min(width, height)
+    stroke = max(1, round(radius * (rng.uniform(0.05, 0.12) if thing.filled else rng.uniform(0.08, 0.2))))
+    at = (thing.x * width - 0.5, thing.y * height - 0.5)
+    rings = [_fixed(points, thing.angle, radius, at) for points in (outer, hole) if points]
+    if thing.filled:
+        cv2.fillPoly(canvas, rings, thing.rgb, cv2.LINE_AA, SUBPIXEL)
+    if thing.outline:
+        cv2.polylines(canvas, rings, True, thing.outline, stroke, cv2.LINE_AA, SUBPIXEL)
+
+
+def _fixed(
+    points: list[tuple[float, float]], degrees: float, scale: float, at: tuple[float, float]
+) -> np.ndarray:
+    c, s = math.cos(math.radians(degrees)) * scale, math.sin(math.radians(degrees)) * scale
+    xy = np.array(points, np.float64)
+    turned = np.stack((at[0] + xy[:, 0] * c - xy[:, 1] * s, at[1] + xy[:, 0] * s + xy[:, 1] * c), 1)
+    return np.rint(turned * (1 << SUBPIXEL)).astype(np.int32)
+
+
+def affected(sprite: np.ndarray, effect: str, rgb: RGB, seed: int) -> np.ndarray:
+    """The sprite as another artist might have drawn it; both (h, w, 4), colours multiplied by alpha."""
+    if not effect:
+        return sprite
+    rng = random.Random(seed)
+    alpha = sprite[..., 3:]
+    colours = sprite[..., :3]
+    if effect == "tint":
+        colours = (np.array(rgb, np.uint16) * alpha // 255).astype(np.uint8)
+    elif effect == "grey":
+        colours = cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY)[..., None].repeat(3, 2)
+    elif effect == "mix":  # a random turn of the colour space around grey, and another contrast
+        keep = rng.uniform(0.5, 1.0)
+        mix = np.array([[rng.uniform(0, 1) for _ in range(3)] for _ in range(3)], np.float32)
+        mix = keep * np.eye(3, dtype=np.float32) + (1 - keep) * mix / mix.sum(1, keepdims=True)
+        colours = np.minimum(cv2.transform(colours, mix * rng.uniform(0.8, 1.15)), alpha)
+    elif effect in ("flat", "outline"):
+        colours = cv2.medianBlur(colours, 5)
+        step = rng.choice((32, 48, 64))
+        colours = np.minimum((colours // step) * step + step // 2, alpha).astype(np.uint8)
+    if effect in ("outline", "line"):
+        width = rng.choice((1, 2, 2, 3))
+        kernel = np.ones((2 * width + 1, 2 * width + 1), np.uint8)
+        grey = cv2.GaussianBlur(cv2.cvtColor(sprite[..., :3], cv2.COLOR_RGB2GRAY), (0, 0), 1.2)
+        inner = (
+            cv2.morphologyEx(grey, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > rng.randint(14, 40)
+        ) * 255
+        padded = cv2.copyMakeBorder(sprite[..., 3], 4, 4, 4, 4, cv2.BORDER_CONSTANT)
+        rim = cv2.dilate(padded, kernel) - cv2.erode(padded, np.ones((3, 3), np.uint8))
+        line = np.maximum(rim, cv2.copyMakeBorder(inner.astype(np.uint8), 4, 4, 4, 4, cv2.BORDER_CONSTANT))
+        line = cv2.GaussianBlur(line, (0, 0), 0.6)[..., None].astype(np.uint16)
+        ink = (18, 18, 20) if effect == "outline" else rgb
+        body = cv2.copyMakeBorder(np.ascontiguousarray(colours), 4, 4, 4, 4, cv2.BORDER_CONSTANT).astype(
+            np.uint16
+        )
+        under = padded[..., None].astype(np.uint16)
+        if effect == "line":  # nothing but the lines, on white or on the ground
+            body = under * rng.choice((0, 1))
+            under = body[..., :1]
+        colours = (body * (255 - line) + np.array(ink, np.uint16) * line) // 255
+        alpha = np.maximum(under, line)
+        colours = np.minimum(colours, alpha)
+    return np.concatenate((colours, alpha), 2).astype(np.uint8)
+
+
+def _draw_sprite(canvas: np.ndarray, thing: Thing, stock: Stock) -> None:
+    original = stock.bank.sprite(thing.sprite)
+    sprite = affected(original, thing.effect, thing.rgb, thing.seed)
+    height, width = canvas.shape[:2]
+    scale = 2 * thing.radius * min(width, height) / max(original.shape[:2])
+    if scale < 0.7:  # first smaller, so that turning it skips nothing
+        size = (max(2, round(sprite.shape[1] * scale)), max(2, round(sprite.shape[0] * scale)))
+        sprite = cv2.resize(sprite, size, interpolation=cv2.INTER_AREA)
+        scale = 1.0
+    c, s = math.cos(math.radians(thing.angle)) * scale, math.sin(math.radians(thing.angle)) * scale
+    half = math.ceil(math.hypot(*sprite.shape[:2]) * scale / 2) + 1
+    left, top = round(thing.x * width) - half, round(thing.y * height) - half
+    middle_x, middle_y = (sprite.shape[1] - 1) / 2, (sprite.shape[0] - 1) / 2
+    at_x, at_y = thing.x * width - left - 0.5, thing.y * height - top - 0.5
+    turn = np.array(
+        [[c, -s, at_x - c * middle_x + s * middle_y], [s, c, at_y - s * middle_x - c * middle_y]], np.float64
+    )
+    patch = cv2.warpAffine(sprite, turn, (2 * half, 2 * half), flags=cv2.INTER_LINEAR)
+    blend(canvas, patch[..., :3], patch[..., 3], left, top)
+
+
+def _draw_word(canvas: np.ndarray, thing: Thing, stock: Stock) -> None:
+    height, width = canvas.shape[:2]
+    unit = stock.bank.font(thing.font, 64)
+    left, _, right, _ = unit.getbbox(thing.name)
+    wide = 2 * thing.radius * min(width, height)
+    font = stock.bank.font(thing.font, max(6, round(64 * wide / max(1.0, right - left))))
+    box = font.getbbox(thing.name)
+    image = Image.new("L", (math.ceil(box[2] - box[0]) + 4, math.ceil(box[3] - box[1]) + 4))
+    ImageDraw.Draw(image).text((2 - box[0], 2 - box[1]), thing.name, fill=255, font=font)
+    if thing.angle:
+        image = image.rotate(-thing.angle, Image.Resampling.BILINEAR, expand=True)
+    mask = np.asarray(image)
+    blend(
+        canvas, thing.rgb, mask,
+        round(thing.x * width - mask.shape[1] / 2), round(thing.y * height - mask.shape[0] / 2),
+    )  # fmt: skip
+
+
+def render(scene: Scene, stock: Stock) -> np.ndarray:
+    """The scene as (height, width, 3) uint8 of its own size. The same scene always gives the same pixels."""
+    rng = random.Random(scene.seed)
+    if scene.photo:
+        canvas = photo_pixels(scene, stock)
+    else:
+        canvas = backdrop(scene.ground, rng, scene.width, scene.height)
+    if scene.chart:
+        paper = Image.fromarray(canvas)
+        draw_chart(paper, scene.chart, stock, scene.seed)
+        canvas = np.array(paper)
+    for thing in scene.things:
+        if thing.kind == "shape":
+            _draw_shape(canvas, thing)
+        elif thing.kind == "word":
+            _draw_word(canvas, thing, stock)
+        else:
+            _draw_sprite(canvas, thing, stock)
+    finish = scene.finish
+    if finish.blur:
+        sigma = finish.blur * max(scene.width, scene.height) / 256
+        canvas = cv2.GaussianBlur(canvas, (0, 0), max(0.3, sigma))
+    if finish.noise:
+        noise = _noise(rng, scene.height, scene.width) * np.float32(finish.noise)
+        canvas = cv2.add(canvas, noise, dtype=cv2.CV_8U)
+    if finish.jpeg:
+        _, file = cv2.imencode(
+            ".jpg", cv2.cvtColor(canvas, cv2.COLOR_RGB2BGR), (cv2.IMWRITE_JPEG_QUALITY, finish.jpeg)
+        )
+        canvas = cv2.cvtColor(cv2.imdecode(file, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    return canvas
+
+
+def preprocess(image: np.ndarray) -> np.ndarray:
+    """(rows * 32, columns * 32, 3) uint8: mistral-common's cubic resize, before its normalisation.
+
+    It resizes numbers with a point, which go a little beyond 0 and 255 at edges; here they stop there.
     """
-    columns, rows = token_grid(*image.size)
+    columns, rows = token_grid(image.shape[1], image.shape[0])
     size = (columns * 32, rows * 32)
-    return cv2.resize(np.asarray(image, np.float32), size, interpolation=cv2.INTER_CUBIC)
+    if size == (image.shape[1], image.shape[0]):
+        return image
+    return cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)

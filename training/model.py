@@ -24,13 +24,13 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 class VisionArgs:
     """Names as in params.json."""
 
-    hidden_size: int = 192
+    hidden_size: int = 256
     num_channels: int = 3
     image_size: int = 256
     patch_size: int = 16
-    intermediate_size: int = 448
-    num_hidden_layers: int = 6
-    num_attention_heads: int = 6
+    intermediate_size: int = 640
+    num_hidden_layers: int = 7
+    num_attention_heads: int = 8
     rope_theta: float = 10_000.0
     image_token_id: int = 10
     image_break_token_id: int = 12
@@ -46,11 +46,11 @@ class ModelArgs:
     """Names as in params.json."""
 
     vocab_size: int
-    dim: int = 192
-    n_layers: int = 5
+    dim: int = 256
+    n_layers: int = 4
     head_dim: int = 32
-    hidden_dim: int = 384
-    n_heads: int = 6
+    hidden_dim: int = 512
+    n_heads: int = 8
     n_kv_heads: int = 2
     norm_eps: float = 1e-5
     rope_theta: float = 10_000.0

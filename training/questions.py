@@ -1,300 +1,305 @@
-"""What is asked about one scene, and the true answer: a function for each kind of question.
-
-A function returns None where its question has no clear answer: two stars and "where is the star?", say.
-"""
+"""Questions about one picture, with their true answers."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable
 
+from training import forms
 from training import phrases as ask
-from training.phrases import expand
+from training.bank import Stock
+from training.charts import number
+from training.colours import COLOURS
+from training.shapes import SHAPES
 from training.wording import (
     NUMBERS,
-    Ask,
     Exchange,
     Where,
     a,
     called,
-    echo,
+    capital,
     join,
-    named,
+    label,
+    phrase,
     phrased,
     plural,
-    shape_count,
-    shows,
-    the_only,
-    unambiguous,
-)
-from training.world import COLOURS, SHAPES, Scene, Thing, column, row, some_scene
-
-
-def describe(rng: random.Random, scene: Scene, where: Where) -> Exchange:
-    question = phrased(rng, ask.PATTERNS["describe_at"] if where.the_one else ask.PATTERNS["describe"], where)
-    noun = echo(question, where.noun)
-    return Exchange(
-        question, f"The {noun} {shows(scene)}", "describe", lambda other: f"The {noun} {shows(other)}"
-    )
-
-
-def place(thing: Thing) -> str:
-    """in the top left, on the right, at the top, in the centre."""
-    x, y = column(thing), row(thing)
-    if x == y == "centre":
-        return "in the centre"
-    if y == "centre":
-        return f"on the {x}"
-    return f"at the {y}" if x == "centre" else f"in the {y} {x}"
-
-
-def _pointed(rng: random.Random, patterns: Sequence[str], where: Where) -> str:
-    """A question of these patterns with the picture that it means behind it, unless that is clear."""
-    question = expand(rng, rng.choice(patterns), {"noun": where.noun})
-    if not where.the_one:
-        return question
-    bare = question.rstrip(".?! ")
-    return f"{bare} {where.at}" if rng.random() < 0.7 else f"{bare} ({where.the_one})"
-
-
-def detail(rng: random.Random, scene: Scene, where: Where) -> Exchange:
-    question = _pointed(rng, ask.PATTERNS["detail"], where)
-    noun, things = echo(question, where.noun), scene.things
-    if scene.kind != "drawing" or not things:
-        return Exchange(question, f"The {noun} {shows(scene)}", "detail")
-    parts = [f"{a(f'{t.size} {t.colour} {t.shape}')} {place(t)}" for t in things]
-    sentences = [
-        f"The {noun} has {a(scene.ground.name)} background.",
-        f"It shows {shape_count(len(things))}: {join(parts)}.",
-    ]
-    if len(things) == 1:
-        sentences.append("There is nothing else to see.")
-    elif len(things) == 2 and things[0].shape != things[1].shape and things[1].x - things[0].x > 0.15:
-        sentences.append(f"The {things[0].shape} is to the left of the {things[1].shape}.")
-    return Exchange(question, " ".join(sentences), "detail")
-
-
-def listing(rng: random.Random, scene: Scene, where: Where) -> Exchange:
-    question = _pointed(rng, ask.PATTERNS["list"], where)
-    if not scene.things:
-        return Exchange(question, f"The {echo(question, where.noun)} {shows(scene)}", "list")
-    return Exchange(question, "\n".join(f"- {name}" for name in named(scene.things)), "list")
-
-
-def table(rng: random.Random, scene: Scene, where: Where) -> Exchange:
-    question = _pointed(rng, ask.PATTERNS["table"], where)
-    if not scene.things:
-        return Exchange(question, f"The {echo(question, where.noun)} {shows(scene)}", "list")
-    lines = [f"| {t.shape} | {t.colour} |" for t in scene.things]
-    return Exchange(question, "\n".join(["| Shape | Colour |", "| --- | --- |", *lines]), "list")
-
-
-def count_answer(scene: Scene) -> str:
-    """How many shapes a drawing has."""
-    n = len(scene.things)
-    return f"There {'is' if n == 1 else 'are'} {shape_count(n)}."
-
-
-def count(rng: random.Random, scene: Scene, where: Where) -> Exchange | None:
-    if scene.kind != "drawing":
-        return None
-    kind = rng.random()
-    if kind < 0.55 or not scene.things:
-        question = phrased(rng, ask.PATTERNS["count"], where)
-        return Exchange(question, count_answer(scene), "count", count_answer)
-    if kind < 0.8:
-        shape = rng.choice(scene.things).shape if rng.random() < 0.75 else rng.choice(SHAPES)
-        n = sum(t.shape == shape for t in scene.things)
-        question = phrased(rng, ask.PATTERNS["count_shape"], where, shapes=plural(shape))
-        return Exchange(
-            question,
-            f"There {'is one ' + shape if n == 1 else f'are {NUMBERS[n]} {plural(shape)}'}.",
-            "count",
-        )
-    colour = rng.choice(scene.things).colour if rng.random() < 0.75 else rng.choice(tuple(COLOURS))
-    n = sum(t.colour == colour for t in scene.things)
-    question = phrased(rng, ask.PATTERNS["count_colour"], where, colour=called(rng, colour))
-    noun = "shape" if n == 1 else "shapes"
-    return Exchange(question, f"There {'is' if n == 1 else 'are'} {NUMBERS[n]} {colour} {noun}.", "count")
-
-
-def colour_answer(scene: Scene, shape: str) -> str:
-    """What colour the shapes of that name have, however many there are."""
-    found = [t.colour for t in scene.things if t.shape == shape]
-    if not found:
-        return f"There is no {shape}."
-    if len(found) == 1:
-        return f"The {shape} is {found[0]}."
-    if len(set(found)) == 1:
-        return (
-            f"{'Both' if len(found) == 2 else f'All {NUMBERS[len(found)]}'} {plural(shape)} are {found[0]}."
-        )
-    return f"There are {NUMBERS[len(found)]} {plural(shape)}: {join([f'{a(c)} one' for c in found])}."
-
-
-def colour_of(rng: random.Random, scene: Scene, where: Where) -> Exchange | None:
-    if scene.kind != "drawing":
-        return None
-    if len(scene.things) == 1 and rng.random() < 0.3:
-        thing = scene.things[0]
-        question = phrased(rng, ask.PATTERNS["colour_of_it"], where)
-        return Exchange(question, f"The {thing.shape} is {thing.colour}.", "colour")
-    shape = rng.choice(scene.things).shape if scene.things and rng.random() < 0.88 else rng.choice(SHAPES)
-    question = phrased(rng, ask.PATTERNS["colour_of"], where, shape=called(rng, shape))
-    return Exchange(
-        question, colour_answer(scene, shape), "colour", lambda other: colour_answer(other, shape), scene
-    )
-
-
-def shape_of(rng: random.Random, scene: Scene, where: Where) -> Exchange | None:
-    if scene.kind != "drawing":
-        return None
-    if len(scene.things) == 1 and rng.random() < 0.3:
-        return Exchange(
-            phrased(rng, ask.PATTERNS["shape_of_it"], where), f"It is {a(scene.things[0].shape)}.", "shape"
-        )
-    colour = (
-        rng.choice(scene.things).colour
-        if scene.things and rng.random() < 0.88
-        else rng.choice(tuple(COLOURS))
-    )
-    found = [t.shape for t in scene.things if t.colour == colour]
-    question = phrased(rng, ask.PATTERNS["shape_of"], where, colour=called(rng, colour))
-    if not found:
-        return Exchange(question, f"There is no {colour} shape.", "shape")
-    if len(found) == 1:
-        return Exchange(question, f"The {colour} shape is {a(found[0])}.", "shape")
-    names = join([a(s) for s in found])
-    return Exchange(question, f"There are {NUMBERS[len(found)]} {colour} shapes: {names}.", "shape")
-
-
-def exists(rng: random.Random, scene: Scene, where: Where) -> Exchange | None:
-    if scene.kind != "drawing" or not scene.things:
-        return None
-    thing = rng.choice(scene.things)
-    if (only := the_only(scene, thing.shape)) and rng.random() < 0.3:
-        colour = thing.colour if rng.random() < 0.5 else rng.choice(tuple(COLOURS))
-        slots = {"shape": called(rng, thing.shape), "colour": called(rng, colour)}
-        word = "Yes" if only.colour == colour else "No"
-        return Exchange(
-            phrased(rng, ask.PATTERNS["is_colour"], where, **slots),
-            f"{word}, the {only.shape} is {only.colour}.",
-            "yes or no",
-        )
-    shape = thing.shape if rng.random() < 0.5 else rng.choice(SHAPES)
-    colour = thing.colour if rng.random() < 0.65 else rng.choice(tuple(COLOURS))
-    with_colour = rng.random() < 0.5
-    found = [t for t in scene.things if t.shape == shape and (t.colour == colour or not with_colour)]
-    what = f"{colour} {shape}" if with_colour else shape
-    said = called(rng, what)
-    question = phrased(rng, ask.PATTERNS["exists"], where, what=said, whats=plural(said))
-    if not found:
-        return Exchange(question, f"No, there is no {what}.", "yes or no")
-    verb = "is" if len(found) == 1 else "are"
-    return Exchange(question, f"Yes, there {verb} {join(named(found))}.", "yes or no")
-
-
-def where_is(rng: random.Random, scene: Scene, where: Where) -> Exchange | None:
-    names = [(t, n) for t in scene.things if (n := unambiguous(scene, t))]
-    if not names:
-        return None
-    thing, name = rng.choice(names)
-    asked = f"{thing.colour} {thing.shape}" if rng.random() < 0.3 else name
-    question = phrased(rng, ask.PATTERNS["where"], where, what=called(rng, asked))
-    return Exchange(question, f"The {asked} is {place(thing)}.", "position")
-
-
-def side(rng: random.Random, scene: Scene, where: Where) -> Exchange | None:
-    which = rng.choice(("left", "right", "top", "bottom"))
-    axis = (lambda t: t.x) if which in ("left", "right") else (lambda t: t.y)
-    ranked = sorted(scene.things, key=axis, reverse=which in ("right", "bottom"))
-    if len(ranked) < 2 or abs(axis(ranked[0]) - axis(ranked[1])) < 0.1:
-        return None
-    question = phrased(rng, ask.PATTERNS["side"], where, side=which)
-    name = a(f"{ranked[0].colour} {ranked[0].shape}").capitalize()
-    answer = f"{name} is {'on' if which in ('left', 'right') else 'at'} the {which}."
-    return Exchange(question, answer, "position")
-
-
-def relation(rng: random.Random, scene: Scene, where: Where) -> Exchange | None:
-    names = [(t, n) for t in scene.things if (n := unambiguous(scene, t))]
-    if len(names) < 2:
-        return None
-    (one, one_name), (two, two_name) = rng.sample(names, 2)
-    pairs = (("left", "right", one.x, two.x), ("above", "below", one.y, two.y))
-    low, high, p, q = rng.choice(pairs)
-    if abs(p - q) < 0.13:
-        return None
-    true, asked = (low if p < q else high), rng.choice((low, high))
-    question = phrased(rng, ask.PATTERNS["relation"], where, a=one_name, b=two_name, relation=asked)
-    phrase = f"to the {true} of" if true in ("left", "right") else true
-    return Exchange(
-        question,
-        f"{'Yes' if true == asked else 'No'}, the {one_name} is {phrase} the {two_name}.",
-        "position",
-    )
-
-
-def _extreme(scene: Scene, word: str) -> Thing | None:
-    if len(scene.things) < 2:
-        return None
-    sign = -1 if word == "biggest" else 1
-    first, second = sorted(scene.things, key=lambda t: sign * t.radius)[:2]
-    clear = max(first.radius, second.radius) / min(first.radius, second.radius) > 1.3
-    return first if clear else None
-
-
-def biggest(rng: random.Random, scene: Scene, where: Where) -> Exchange | None:
-    word = rng.choice(("biggest", "smallest"))
-    if (thing := _extreme(scene, word)) is None:
-        return None
-    said = rng.choice(
-        ("biggest", "largest", "bigger", "larger") if word == "biggest" else ("smallest", "smaller")
-    )
-    question = phrased(rng, ask.PATTERNS["size"], where, size=said)
-    return Exchange(question, f"The {thing.colour} {thing.shape} is the {word}.", "size")
-
-
-def ground(rng: random.Random, scene: Scene, where: Where) -> Exchange | None:
-    if scene.kind != "drawing":
-        return None
-    kind = scene.ground.kind
-    answer = (
-        "The background is a gradient." if kind == "gradient" else f"The background is {scene.ground.name}."
-    )
-    return Exchange(phrased(rng, ask.PATTERNS["ground"], where), answer, "background")
-
-
-def colours(rng: random.Random, scene: Scene, where: Where) -> Exchange | None:
-    if not scene.things:
-        return None
-    found = list(dict.fromkeys(t.colour for t in scene.things))
-    return Exchange(phrased(rng, ask.PATTERNS["colours"], where), f"I see {join(found)}.", "colour")
-
-
-def unknown_seen(rng: random.Random, scene: Scene, where: Where) -> Exchange:
-    """A question about something that is no shape."""
-    question = phrased(rng, ask.PATTERNS["unknown_seen"], where)
-    return Exchange(
-        question, f"I only know simple shapes. The {echo(question, where.noun)} {shows(scene)}", "unknown"
-    )
-
-
-# Short answers come often: a description has five times as many tokens to learn from.
-SINGLE: tuple[tuple[Ask, int], ...] = (
-    (describe, 14), (detail, 6), (listing, 3), (table, 2), (count, 14), (colour_of, 18), (shape_of, 10),
-    (exists, 15), (where_is, 12), (side, 5), (relation, 6), (biggest, 4), (ground, 3), (colours, 3),
-    (unknown_seen, 3),
+    the,
+    unique,
 )  # fmt: skip
+from training.world import Scene
+
+CLEAR_GAP = 0.09  # in shares of the picture: nearer middles are neither left nor right
+CLEAR_SIZE = 1.25  # ratio of radii from which one thing is bigger
+
+Ask = Callable[[random.Random, Stock, Scene, Where], Exchange | None]
 
 
-def about(rng: random.Random, scene: Scene, where: Where) -> Exchange:
-    """Some question that this scene can answer. Of what is no drawing it says so, whatever is asked."""
-    if scene.kind != "drawing":
-        asked = about(rng, some_scene(rng, kind="drawing"), where)
-        return Exchange(
-            asked.question, f"The {echo(asked.question, where.noun)} {shows(scene)}", "not a drawing"
+def description(rng: random.Random, stock: Stock, scene: Scene, where: Where) -> Exchange:
+    """What does the picture show?"""
+    section = "describe_at" if where.the_one else rng.choice(("describe", "describe", "things_shown"))
+    if not where.the_one and len(scene.things) == 1 and scene.kind == "pictogram" and rng.random() < 0.6:
+        section = "name"
+    return Exchange(phrased(rng, section, where), forms.sentence(scene), "describe", "")
+
+
+def _of(noun: str, question: str) -> str:
+    """The question about all things, where it says shapes and not all of them are."""
+    return question.replace("shapes", "things") if noun == "thing" else question
+
+
+def count(rng: random.Random, stock: Stock, scene: Scene, where: Where) -> Exchange | None:
+    """How many things, or how many of a kind?"""
+    if scene.photo or scene.chart or not scene.things or any(t.kind == "word" for t in scene.things):
+        return None
+    if rng.random() < 0.35:
+        n = len(scene.things)
+        noun = (
+            "thing" if scene.kind == "pictogram" or any(t.kind != "shape" for t in scene.things) else "shape"
         )
-    questions, weights = zip(*SINGLE, strict=True)
-    for _ in range(8):
-        if (exchange := rng.choices(questions, weights)[0](rng, scene, where)) is not None:
-            return exchange
-    return describe(rng, scene, where)
+        verb = "is" if n == 1 else "are"
+        answer = f"There {verb} {NUMBERS[n]} {noun if n == 1 else plural(noun)}."
+        return Exchange(_of(noun, phrased(rng, "count", where)), answer, "count", NUMBERS[n])
+    known = [t for t in scene.things if t.kind != "stranger"]
+    if not known:
+        return None
+    thing = rng.choice(known)
+    if thing.kind == "shape" and rng.random() < 0.4:  # of any colour
+        n, name = sum(t.kind == "shape" and t.name == thing.name for t in scene.things), thing.name
+    elif rng.random() < 0.08:
+        name = f"{rng.choice(tuple(COLOURS))} {rng.choice(SHAPES)}"
+        n = sum(label(t) == name for t in scene.things)
+    else:
+        n, name = sum(t.kin == thing.kin for t in scene.things), label(thing)
+    said = f"is one {name}" if n == 1 else f"are {NUMBERS[n]} {plural(name)}"
+    return Exchange(
+        phrased(rng, "count_of", where, whats=plural(called(rng, name))),
+        f"There {said}.",
+        "count",
+        NUMBERS[n] if n else "zero",
+    )
+
+
+def colour_of(rng: random.Random, stock: Stock, scene: Scene, where: Where) -> Exchange | None:
+    """What colour is the star?"""
+    shapes = [t for t in scene.things if t.kind == "shape"]
+    if not shapes:
+        return None
+    thing = rng.choice(shapes)
+    colours = [t.colour for t in shapes if t.name == thing.name]
+    if len(set(colours)) > 1:
+        return None
+    if len(scene.things) == 1 and rng.random() < 0.3:
+        question = phrased(rng, "colour_of_it", where)
+    else:
+        question = phrased(rng, "colour_of", where, shape=called(rng, thing.name))
+    said = f"The {plural(thing.name)} are" if len(colours) > 1 else f"The {thing.name} is"
+    return Exchange(question, f"{said} {thing.colour}.", "colour", thing.colour)
+
+
+def shape_of(rng: random.Random, stock: Stock, scene: Scene, where: Where) -> Exchange | None:
+    """What is red?"""
+    shapes = [t for t in scene.things if t.kind == "shape"]
+    if not shapes or len(shapes) < len(scene.things):
+        return None
+    thing = rng.choice(shapes)
+    if sum(t.colour == thing.colour for t in shapes) > 1:
+        return None
+    if len(shapes) == 1 and rng.random() < 0.3:
+        question = phrased(rng, "shape_of_it", where)
+    else:
+        question = phrased(rng, "shape_of", where, colour=ask.COLOUR_SYNONYMS.get(thing.colour, thing.colour)
+                           if rng.random() < 0.15 else thing.colour)  # fmt: skip
+    return Exchange(question, f"The {thing.colour} shape is {a(thing.name)}.", "shape", thing.name)
+
+
+def exists(rng: random.Random, stock: Stock, scene: Scene, where: Where) -> Exchange | None:
+    """Is there a red star?"""
+    if scene.photo or scene.chart:
+        return None
+    known = [t for t in scene.things if t.kind in ("shape", "pictogram")]
+    if known and rng.random() < 0.5:
+        name = label(rng.choice(known))
+    elif rng.random() < 0.5 or not stock.names:
+        name = f"{rng.choice(tuple(COLOURS))} {rng.choice(SHAPES)}"
+    else:
+        name = rng.choice(stock.names)
+    there = any(label(t) == name for t in scene.things)
+    answer = f"{'Yes' if there else 'No'}, there is {'' if there else 'no '}"
+    answer += next((phrase(t) for t in scene.things if label(t) == name), "") if there else name
+    question = phrased(rng, "exists", where, what=called(rng, name), whats=plural(name))
+    return Exchange(question, f"{answer}.", "yes or no", "yes" if there else "no")
+
+
+def where_is(rng: random.Random, stock: Stock, scene: Scene, where: Where) -> Exchange | None:
+    """Where is the cat? The answer is a box, or one for each of them."""
+    known = [t for t in scene.things if t.kind != "stranger"]
+    if not known:
+        return None
+    alone = unique(scene)
+    if alone and rng.random() < 0.85:
+        thing, name = rng.choice(alone)
+        found = [thing]
+    else:
+        name = label(rng.choice(known))
+        found = [t for t in scene.things if label(t) == name]
+        if len(found) > 4:
+            return None
+    said = name if len(found) == 1 else plural(name)
+    return Exchange(phrased(rng, "where", where, what=said), forms.boxes(found, name), "box")
+
+
+def part(rng: random.Random, stock: Stock, scene: Scene, where: Where) -> Exchange | None:
+    """In which part of the picture is the cat?"""
+    clear = [
+        (t, name) for t, name in unique(scene)
+        if min(abs(v - third) for v in (t.x, t.y) for third in (1 / 3, 2 / 3)) > 0.045
+    ]  # fmt: skip
+    if not clear:
+        return None
+    thing, name = rng.choice(clear)
+    answer = f"{capital(the(thing) if name == label(thing) else 'the ' + name)} is {forms.spot(thing)}."
+    return Exchange(
+        phrased(rng, "part", where, what=name), answer, "part", forms.spot(thing).split(maxsplit=2)[-1]
+    )
+
+
+def relation(rng: random.Random, stock: Stock, scene: Scene, where: Where) -> Exchange | None:
+    """Is the star left of the cat? Which of them is bigger?"""
+    alone = [(t, n) for t, n in unique(scene) if t.kind != "word"]
+    if len(alone) < 2:
+        return None
+    (one, name), (other, other_name) = rng.sample(alone, 2)
+    words = {"a": name, "b": other_name}
+    kind = rng.choice(("across", "down", "size", "which"))
+    if kind in ("across", "down"):
+        gap = one.x - other.x if kind == "across" else one.y - other.y
+        if abs(gap) < CLEAR_GAP:
+            return None
+        asked = rng.choice(("left", "right") if kind == "across" else ("above", "below"))
+        true = ("left" if gap < 0 else "right") if kind == "across" else ("above" if gap < 0 else "below")
+        link = f"to the {true} of" if kind == "across" else true
+        question = phrased(rng, "relation" if kind == "across" else "above", where, relation=asked, **words)
+        if asked not in question.lower():
+            return None
+    else:
+        ratio = one.radius / other.radius
+        if max(ratio, 1 / ratio) < CLEAR_SIZE:
+            return None
+        true = "bigger" if ratio > 1 else "smaller"
+        asked = rng.choice(("bigger", "smaller"))
+        if kind == "which":
+            found = name if asked == true else other_name
+            question = phrased(rng, "which_bigger", where, relation=asked, **words)
+            return Exchange(question, f"The {found} is {asked}.", "relation", found)
+        link = f"{true} than"
+        question = phrased(rng, "bigger", where, relation=asked, **words)
+    yes = "Yes" if asked == true else "No"
+    return Exchange(question, f"{yes}, the {name} is {link} the {other_name}.", "relation", yes.lower())
+
+
+def largest(rng: random.Random, stock: Stock, scene: Scene, where: Where) -> Exchange | None:
+    """Which is the biggest?"""
+    things = [t for t in scene.things if t.kind != "word"]
+    if len(things) < 2 or len(things) < len(scene.things):
+        return None
+    size = rng.choice(("biggest", "largest", "smallest"))
+    order = sorted(things, key=lambda t: t.radius, reverse=size != "smallest")
+    ratio = order[0].radius / order[1].radius
+    if max(ratio, 1 / ratio) < CLEAR_SIZE or order[0].kind == "stranger" or order[0].kin == order[1].kin:
+        return None
+    said = "smallest" if size == "smallest" else "biggest"
+    name = label(order[0])
+    return Exchange(phrased(rng, "largest", where, size=size), f"The {name} is the {said}.", "largest", name)
+
+
+def ground(rng: random.Random, stock: Stock, scene: Scene, where: Where) -> Exchange | None:
+    """What is the background like?"""
+    if scene.photo or scene.chart:
+        return None
+    return Exchange(
+        phrased(rng, "ground", where),
+        f"The background is {scene.ground.name}.",
+        "background",
+        scene.ground.name,
+    )
+
+
+KINDS = {
+    "drawing": "This is a drawing, not a photograph.", "empty": "This is a drawing, not a photograph.",
+    "pictogram": "This is a drawing with pictograms, not a photograph.",
+    "word": "This is printed text, not a photograph.", "chart": "This is a chart, not a photograph.",
+}  # fmt: skip
+
+
+def kind_of(rng: random.Random, stock: Stock, scene: Scene, where: Where) -> Exchange:
+    """Is this a photograph?"""
+    answer = forms.sentence(scene) if scene.photo else KINDS[scene.kind]
+    return Exchange(phrased(rng, "kind", where), answer, "kind")
+
+
+def read(rng: random.Random, stock: Stock, scene: Scene, where: Where) -> Exchange | None:
+    """What does it say?"""
+    lines = forms.words_of(scene)
+    if scene.photo or scene.chart:
+        return None
+    if not lines:
+        return Exchange(phrased(rng, "read", where), "I see no words in this picture.", "no words", "nothing")
+    quoted = join([f'"{line}"' for line in lines])
+    return Exchange(phrased(rng, "read", where), f"It says {quoted}.", "read", " ".join(lines))
+
+
+def chart(rng: random.Random, stock: Stock, scene: Scene, where: Where) -> Exchange | None:
+    """Largest, smallest, how many, or the value of one."""
+    plan = scene.chart
+    if plan is None:
+        return None
+    kind, order = rng.random(), sorted(zip(plan.values, plan.labels, strict=True))
+    if kind < 0.3:
+        return Exchange(
+            phrased(rng, "chart_largest", where), f"{order[-1][1]} is the largest.", "chart", order[-1][1]
+        )
+    if kind < 0.4 and order[0][0] < order[1][0]:
+        return Exchange(
+            phrased(rng, "chart_smallest", where), f"{order[0][1]} is the smallest.", "chart", order[0][1]
+        )
+    if kind < 0.5:
+        n, noun = len(order), "bars" if plan.kind == "bar" else "slices"
+        return Exchange(
+            phrased(rng, "chart_count", where), f"There are {NUMBERS[n]} {noun}.", "chart", NUMBERS[n]
+        )
+    if kind < 0.58:
+        return Exchange(phrased(rng, "chart_values", where), forms.bullets(scene), "chart values")
+    value, name = rng.choice(order)
+    said = f"{number(value)}{' percent' if plan.kind == 'pie' else ''}"
+    question = phrased(rng, "chart_value", where, label=name)
+    return Exchange(question, f"{name} is about {said}.", "value", number(value))
+
+
+def strange(rng: random.Random, stock: Stock, scene: Scene, where: Where) -> Exchange | None:
+    """What is the pictogram that it doesn't know?"""
+    if len(scene.things) != 1 or scene.things[0].kind != "stranger":
+        return None
+    return Exchange(phrased(rng, "name", where), forms.UNKNOWN, "unknown")
+
+
+DRAWN: tuple[tuple[Ask, int], ...] = (
+    (description, 10), (count, 6), (colour_of, 4), (shape_of, 3), (exists, 3), (where_is, 7), (part, 2),
+    (relation, 6), (largest, 2), (ground, 1), (kind_of, 1), (read, 1),
+)  # fmt: skip
+BY_KIND: dict[str, tuple[tuple[Ask, int], ...]] = {
+    "word": ((read, 12), (description, 4), (where_is, 1), (ground, 1), (kind_of, 1)),
+    "chart": ((chart, 12), (description, 3), (kind_of, 1)),
+    "photo": ((description, 8), (kind_of, 3)),
+    "empty": ((description, 2), (ground, 1), (count, 1), (exists, 1), (kind_of, 1)),
+}
+
+
+def about(rng: random.Random, stock: Stock, scene: Scene, where: Where) -> Exchange:
+    """A question that this picture can answer."""
+    table = BY_KIND.get(scene.kind, DRAWN)
+    if any(t.kind == "word" for t in scene.things) and scene.kind != "word":
+        table = (*DRAWN, (read, 8))
+    for _ in range(20):
+        question = rng.choices([q for q, _ in table], [weight for _, weight in table])[0]
+        asked = question(rng, stock, scene, where)
+        if asked:
+            return asked
+    return description(rng, stock, scene, where)

@@ -1,24 +1,29 @@
-"""The tokenizer: byte-pair merges learned from the world's own sentences, in Mistral's tekken format.
+"""The tokenizer: the words of the world's own sentences, in Mistral's tekken format.
 
-    python -m training.tokenizer          writes assets/demo-model/tekken.json
+    python -m training.tokenizer          writes training/build/tekken.json
 
 `Codec` turns conversations into tokens with nothing but tiktoken, so that training needs no
 mistral-common; tests check that both agree token for token.
 """
 
+import argparse
 import base64
 import json
-import random
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from itertools import pairwise
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import regex
 import tiktoken
 
-MODEL = Path(__file__).resolve().parent.parent / "assets" / "demo-model"
-VOCABULARY = 1536  # of text, the 256 bytes included
+from training.bank import Stock, training_stock
+from training.dialogue import conversation
+from training.pictograms import by_role
+from training.wording import plural
+
+BUILD = Path(__file__).parent / "build"
+VOCABULARY = 4072  # of text, the 256 bytes included
 SPECIAL = (
     "<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]",
     "[/TOOL_RESULTS]", "[TOOL_CALLS]", "[IMG]", "<pad>", "[IMG_BREAK]", "[IMG_END]", "[PREFIX]", "[MIDDLE]",
@@ -29,40 +34,20 @@ PATTERN = r" ?\p{L}+|'[a-z]{1,2}(?!\p{L})|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r
 IMAGE = {"image_patch_size": 16, "max_image_size": 256, "spatial_merge_size": 2}
 
 
-def learn_merges(texts: Iterable[str], size: int) -> list[bytes]:
-    """The vocabulary in order of rank: 256 bytes, then the most frequent merges."""
-    counts = Counter(piece for text in texts for piece in regex.findall(PATTERN, text))
-    words = {piece: [bytes([b]) for b in piece.encode()] for piece, n in counts.items() if n > 3}
-    pairs: Counter[tuple[bytes, bytes]] = Counter()
-    found_in: defaultdict[tuple[bytes, bytes], set[str]] = defaultdict(set)
-    for word, parts in words.items():
-        for pair in pairwise(parts):
-            pairs[pair] += counts[word]
-            found_in[pair].add(word)
+def learn_words(counts: Mapping[str, int], size: int) -> list[bytes]:
+    """The vocabulary in order of rank: 256 bytes, then the most frequent pieces as they are.
+
+    tiktoken looks for a whole piece before it merges anything, so that a word in the list is one token and
+    any other word is spelled letter by letter: what is printed in a picture has to be read by letters anyway.
+    Pieces of two bytes but for those with a space would serve as merges inside other words, so they stay out.
+    """
     vocabulary = [bytes([b]) for b in range(256)]
-    known = set(vocabulary)
-    while len(vocabulary) < size and pairs:
-        best = max(pairs, key=lambda p: (pairs[p], p))
-        if pairs[best] < 2:
+    for piece in sorted(counts, key=lambda p: (-counts[p], p)):
+        raw = piece.encode()
+        if len(vocabulary) >= size:
             break
-        merged = best[0] + best[1]
-        if merged not in known:
-            vocabulary.append(merged)
-            known.add(merged)
-        for word in sorted(found_in[best]):
-            parts, joined = words[word], []
-            for pair in pairwise(parts):
-                pairs[pair] -= counts[word]
-            i = 0
-            while i < len(parts):
-                hit = i + 1 < len(parts) and (parts[i], parts[i + 1]) == best
-                joined.append(merged if hit else parts[i])
-                i += 2 if hit else 1
-            words[word] = joined
-            for pair in pairwise(joined):
-                pairs[pair] += counts[word]
-                found_in[pair].add(word)
-        del pairs[best]
+        if len(raw) > 2 or (len(raw) == 2 and raw[:1] == b" "):
+            vocabulary.append(raw)
     return vocabulary
 
 
@@ -147,25 +132,42 @@ class Codec:
         return [*self.text(answer), self.eos]
 
 
-def corpus(conversations: int = 30_000) -> Iterable[str]:
-    """Sentences of the world's conversations."""
-    from training.dialogue import PROFILES, converse  # noqa: PLC0415 (the rest needs no drawing)
+def corpus(stock: Stock, conversations: int) -> Counter[str]:
+    """How often each piece of text occurs in the world's conversations; every name's words are there.
 
-    rng = random.Random("corpus")
-    for _ in range(conversations):
-        talk = converse(rng, PROFILES["short"])
-        yield talk.system
-        for turn in talk.turns:
-            yield turn.text
-            yield turn.answer
+    What is printed in a picture stands between double quotes, and is left out.
+    """
+    counts: Counter[str] = Counter()
+
+    def add(text: str, times: int = 1) -> None:
+        for piece in regex.findall(PATTERN, re.sub(r'(says|words?|"text":) .*', r"\1", text)):
+            counts[piece] += times
+
+    for number in range(conversations):
+        profile = ("single", "single", "several", "chat", "talk")[number % 5]
+        talk = conversation("corpus", number, stock, profile)
+        for text in (talk.system, *(t for turn in talk.turns for t in (turn.text, turn.answer))):
+            add(text)
+    for thing in by_role("known"):
+        add(f" {thing.name}", 40)
+        add(thing.name, 4)  # in JSON, without a space before it
+        add(f" {plural(thing.name)}", 3)
+    return counts
 
 
 def main() -> None:
-    """Write tekken.json."""
-    MODEL.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(tekken(learn_merges(corpus(), VOCABULARY)), ensure_ascii=False, indent=0)
-    (MODEL / "tekken.json").write_text(text + "\n", encoding="utf-8")
-    codec, example = Codec(MODEL / "tekken.json"), "Describe this image in one sentence."
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=BUILD)
+    parser.add_argument("--conversations", type=int, default=12_000)
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    counts = corpus(training_stock(), given.conversations)
+    text = json.dumps(tekken(learn_words(counts, VOCABULARY)), ensure_ascii=False, indent=0)
+    (given.out / "tekken.json").write_text(text + "\n", encoding="utf-8")
+    codec, example = Codec(given.out / "tekken.json"), "Describe this image in one sentence."
     print(f"{codec.size} tokens; {example!r} is {len(codec.text(example))} of them")
 
 

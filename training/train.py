@@ -1,10 +1,11 @@
 """Training: one process with the model, the others make conversations.
 
-    python -m training.train --minutes 8          on one GPU
-    python -m training.train --smoke              a few steps of a few conversations, on any machine
+    python -m training.train --minutes 9                           a first leg on one GPU
+    python -m training.train --minutes 9 --start training/build --schedule 0.5 1 --seed 1      a second one
+    python -m training.train --smoke                               a few steps of a tiny model, on any machine
 
 Batches come from worker processes. Where the model is faster than they are, it repeats recent batches in
-random order; each is seen a few times at most.
+random order; each is seen a few times at most. The loss goes to log.jsonl beside the checkpoint.
 """
 
 import argparse
@@ -12,65 +13,66 @@ import json
 import math
 import os
 import random
+import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from training.data import FLOOR, STEP, Batch, batches
-from training.model import Block, ModelArgs, Pixtral
+from training import checkpoint
+from training.bank import Stock, training_stock
+from training.data import Batch, batches
+from training.model import Block, ModelArgs, Pixtral, VisionArgs
 from training.optim import optimisers
-from training.tokenizer import MODEL, Codec
+from training.pack import FOLDER
+from training.tokenizer import BUILD, Codec
 
-CHECKPOINT = MODEL.parent.parent / "training" / "checkpoint.pt"
+Tensors = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run does. It ends at `steps` or after `minutes`, whichever is first."""
+    """What a leg does. It ends at `steps` or after `minutes`, whichever is first.
 
-    steps: int = 100_000
-    minutes: float = 8.0
+    `schedule` is the part of the whole training that this leg is, as shares of the learning rate's cosine.
+    """
+
+    steps: int = 1_000_000
+    minutes: float = 9.0
     rate: float = 2.5e-3  # of both optimisers at its peak
-    warmup: float = 0.04  # share of the run in which the rate rises
+    warmup: float = 0.03  # share of the leg in which the rate rises
     workers: int = max(1, (os.cpu_count() or 2) - 1)
     scale: float = 1.0  # of the number of conversations that a worker makes at a time
     repeats: int = 2  # how often a batch is used at most
     kept: int = 200  # batches that can be repeated
-    seed: int = 0
-    starters: int = 6  # rounds of each worker that show one picture at a time, before the mix
+    seed: int = 0  # no two legs may share one: it is also the world's
+    schedule: tuple[float, float] = (0.0, 1.0)
+    longest: int = 4096  # tokens of a conversation
 
 
-class Stream(IterableDataset[dict[str, torch.Tensor]]):
+class Stream(IterableDataset[Tensors]):
     """Batches of the "train" world, each worker with seeds of its own."""
 
-    def __init__(self, codec_path: Path, plan: Plan, longest: int) -> None:
-        self.codec_path, self.plan, self.longest = codec_path, plan, longest
+    def __init__(self, codec: Path, stock: Stock, plan: Plan) -> None:
+        self.codec, self.stock, self.plan = codec, stock, plan
 
-    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+    def __iter__(self) -> Iterator[Tensors]:
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
-        torch.set_num_threads(1)
+        torch.set_num_threads(1 if info else torch.get_num_threads())
+        plan = self.plan
         made: Iterator[Batch] = batches(
-            Codec(self.codec_path),
-            worker,
-            workers,
-            self.plan.scale,
-            self.longest,
-            self.plan.seed,
-            self.plan.starters,
+            Codec(self.codec), self.stock, worker, workers, plan.scale, plan.longest, plan.seed
         )
         for batch in made:
             yield {name: torch.from_numpy(array) for name, array in batch.items()}
 
 
-def fresh_or_repeated(
-    loader: DataLoader[dict[str, torch.Tensor]], plan: Plan, device: torch.device
-) -> Iterator[dict[str, torch.Tensor]]:
+def fresh_or_repeated(loader: DataLoader[Tensors], plan: Plan, device: torch.device) -> Iterator[Tensors]:
     """Fresh batches, each followed by repeats of earlier ones; all of them live on the device."""
     rng, kept = random.Random(plan.seed), []
     for batch in loader:
@@ -83,76 +85,85 @@ def fresh_or_repeated(
 
 
 def rate_at(share: float, plan: Plan) -> float:
-    """The learning rate after a share of the run: a rise, then a cosine down to nothing."""
-    if share < plan.warmup:
-        return plan.rate * share / plan.warmup
-    return plan.rate * 0.5 * (1 + math.cos(math.pi * min(1.0, (share - plan.warmup) / (1 - plan.warmup))))
+    """The learning rate after a share of the leg: a rise, and the leg's part of a cosine down to nothing."""
+    start, end = plan.schedule
+    whole = min(1.0, start + share * (end - start))
+    return plan.rate * min(1.0, share / plan.warmup) * 0.5 * (1 + math.cos(math.pi * whole))
 
 
-def loss_of(model: Pixtral, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Mean cross entropy of the learned tokens."""
-    at, levels = batch["learned"], batch["patches"].float() * STEP + FLOOR
-    logits = model(batch["tokens"], levels, batch["grids"], batch["cells"], at)
-    return F.cross_entropy(logits.float(), batch["tokens"].flatten()[at + 1])
+def loss_of(model: Pixtral, batch: Tensors) -> torch.Tensor:
+    """Cross entropy of the learned tokens by their weights."""
+    at, weights = batch["learned"], batch["weights"]
+    logits = model(batch["tokens"], batch["patches"].float(), batch["grids"], batch["cells"], at)
+    losses = F.cross_entropy(logits.float(), batch["tokens"].flatten()[at + 1], reduction="none")
+    return (losses * weights).sum() / weights.sum()
 
 
 def train(
-    args: ModelArgs, plan: Plan, codec_path: Path, device: torch.device, out: Path, start: Path | None = None
+    args: ModelArgs,
+    plan: Plan,
+    codec: Path,
+    stock: Stock,
+    device: torch.device,
+    out: Path,
+    start: Path | None = None,
 ) -> Pixtral:
-    """Train, from scratch or from a checkpoint's weights; with a checkpoint now and then."""
+    """Train a leg, from scratch or from a checkpoint; with checkpoints in `out`."""  # fmt: skip
     torch.manual_seed(plan.seed)
     model = Pixtral(args).to(device)
-    if start:
-        model.load_state_dict(torch.load(start, map_location=device, weights_only=True)["weights"])
-    print(
-        f"{sum(p.numel() for p in model.parameters()):,} parameters on {device}; {asdict(plan)}", flush=True
-    )
     steppers = optimisers(model, plan.rate)
-    stream = Stream(codec_path, plan, args.max_position_embeddings)
-    loader: DataLoader[dict[str, torch.Tensor]] = DataLoader(
-        stream, batch_size=None, num_workers=plan.workers, prefetch_factor=2 if plan.workers else None,
-        pin_memory=device.type == "cuda",
+    before = checkpoint.load(start, model, steppers) if start else {}
+    size = sum(p.numel() for p in model.parameters())
+    print(f"{size:,} parameters on {device}; {asdict(plan)}", flush=True)
+    loader: DataLoader[Tensors] = DataLoader(
+        Stream(codec, stock, plan), batch_size=None, num_workers=plan.workers,
+        prefetch_factor=2 if plan.workers else None, pin_memory=device.type == "cuda",
     )  # fmt: skip
+    out.mkdir(parents=True, exist_ok=True)
     began = saved = asked = time.monotonic()
-    pictures, waited, losses = 0, 0.0, []
+    pictures, steps = int(before.get("pictures", 0)), int(before.get("steps", 0))
+    earlier, waited, losses = pictures, 0.0, []
     for step, batch in enumerate(fresh_or_repeated(loader, plan, device)):
-        share = max(step / plan.steps, (time.monotonic() - began) / 60 / plan.minutes)
+        seconds = time.monotonic() - began
+        share = max(step / plan.steps, seconds / 60 / plan.minutes)
         if share >= 1:
             break
         waited += time.monotonic() - asked
         for group in (group for stepper in steppers for group in stepper.param_groups):
             group["lr"] = rate_at(share, plan)
-        with torch.autocast(device.type, torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             loss = loss_of(model, batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for stepper in steppers:
             stepper.step()
         model.zero_grad(set_to_none=True)
-        pictures += len(batch["grids"])
+        steps += 1
+        pictures += int((batch["grids"].prod(1) > 1).sum()) if plan.steps < 100 else len(batch["grids"])
         losses.append(loss.detach())
         if step % 100 == 99 or plan.steps < 100:
-            mean = float(torch.stack(losses).mean())
-            seconds = time.monotonic() - began
-            speed = (
-                f"{pictures / seconds:.0f} pictures/s, {waited / seconds:.0%} of the time waiting for them"
-            )
-            print(f"step {step + 1} {seconds:.0f} s loss {mean:.4f} {speed}", flush=True)
+            mean, seconds = float(torch.stack(losses).mean()), time.monotonic() - began
+            line = {
+                "steps": steps, "seconds": round(seconds, 1), "loss": round(mean, 4), "pictures": pictures,
+                "pictures_per_second": round((pictures - earlier) / seconds),
+                "waiting": round(waited / seconds, 3),
+            }  # fmt: skip
+            print(json.dumps(line), flush=True)
+            with (out / "log.jsonl").open("a") as log:
+                log.write(json.dumps(line) + "\n")
             losses = []
-        if time.monotonic() - saved > 60:
-            save(model, out)
+        if time.monotonic() - saved > 120:
+            checkpoint.save(out, model, args.params(), steppers, {"steps": steps, "pictures": pictures})
             saved = time.monotonic()
         asked = time.monotonic()
-    save(model, out)
+    checkpoint.save(out, model, args.params(), steppers, {"steps": steps, "pictures": pictures})
     return model
 
 
-def save(model: Pixtral, path: Path) -> None:
-    """Weights in bfloat16, as exported, and what is needed to build the model."""
-    weights = {name: p.detach().to("cpu", torch.bfloat16) for name, p in model.state_dict().items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"args": model.args.params(), "weights": weights}, path.with_suffix(".part"))
-    path.with_suffix(".part").replace(path)
+def tiny(args: ModelArgs) -> ModelArgs:
+    """The same model, small enough for seconds on a CPU."""
+    vision = VisionArgs(hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=2)
+    return replace(args, dim=64, n_layers=2, hidden_dim=96, n_heads=2, n_kv_heads=1, vision_encoder=vision)
 
 
 def main() -> None:
@@ -166,29 +177,48 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=Plan.workers)
     parser.add_argument("--repeats", type=int, default=Plan.repeats)
     parser.add_argument("--scale", type=float, default=Plan.scale)
-    parser.add_argument("--start", type=Path, help="a checkpoint to go on from, with seeds not used before")
     parser.add_argument("--seed", type=int, default=Plan.seed)
+    parser.add_argument(
+        "--start", type=Path, help="the folder of a checkpoint to go on from; with a new --seed"
+    )
+    parser.add_argument("--schedule", type=float, nargs=2, default=Plan.schedule, metavar=("FROM", "TO"))
+    parser.add_argument("--vision", type=int, nargs=2, metavar=("WIDTH", "LAYERS"), help="for scaling runs")
+    parser.add_argument("--text", type=int, nargs=2, metavar=("WIDTH", "LAYERS"), help="for scaling runs")
     parser.add_argument(
         "--compile", action="store_true", help="compile the blocks: half a minute, then faster"
     )
-    parser.add_argument("--smoke", action="store_true", help="3 steps of tiny batches")
-    parser.add_argument("--out", type=Path, default=CHECKPOINT)
+    parser.add_argument("--smoke", action="store_true", help="a few steps of a tiny model")
+    parser.add_argument("--pack", type=Path, default=FOLDER)
+    parser.add_argument("--tokenizer", type=Path, default=BUILD / "tekken.json")
+    parser.add_argument("--out", type=Path, default=BUILD)
     given = parser.parse_args()
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")  # batches differ in size
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_float32_matmul_precision("high")
-    tokenizer = MODEL / "tekken.json"
-    size = json.loads(tokenizer.read_text())["config"]["default_vocab_size"]
+    args = ModelArgs(vocab_size=Codec(given.tokenizer).size)
+    if given.vision:
+        width, layers = given.vision
+        vision = VisionArgs(
+            hidden_size=width, intermediate_size=width * 5 // 2, num_hidden_layers=layers,
+            num_attention_heads=width // 32,
+        )  # fmt: skip
+        args = replace(args, vision_encoder=vision)
+    if given.text:
+        width, layers = given.text
+        args = replace(args, dim=width, n_layers=layers, hidden_dim=2 * width, n_heads=width // 32)
     plan = Plan(
-        steps=given.steps, minutes=given.minutes, rate=given.rate, workers=given.workers,
-        repeats=given.repeats, scale=given.scale, seed=given.seed,
-        starters=0 if given.start else Plan.starters,
+        steps=given.steps, minutes=given.minutes, rate=given.rate, workers=given.workers, scale=given.scale,
+        repeats=given.repeats, seed=given.seed, schedule=tuple(given.schedule),
     )  # fmt: skip
+    if given.smoke:
+        steps = given.steps if given.steps != Plan.steps else 3
+        args, plan = tiny(args), replace(plan, steps=steps, workers=0, scale=0.02, repeats=1)
     if given.compile:
         Block.forward = torch.compile(Block.forward, dynamic=True)  # type: ignore[method-assign]
-    if given.smoke:
-        plan = Plan(steps=3, minutes=60, workers=0, scale=0.02, repeats=1)
-    train(ModelArgs(vocab_size=size), plan, tokenizer, device, given.out, given.start)
+    stock = training_stock(given.pack)
+    if plan.workers and sys.platform != "win32":
+        stock.bank.warm()  # before the workers are forked: they share what is decoded
+    train(args, plan, given.tokenizer, stock, device, given.out, given.start)
 
 
 if __name__ == "__main__":

@@ -4,31 +4,31 @@ Answers keep to few forms, so that a greedy answer is the true one and never a m
 """
 
 import random
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from training import phrases as ask
 from training.phrases import expand
+from training.pictograms import pictograms
 from training.world import Scene, Thing
 
-NUMBERS = (
-    "no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
-)  # fmt: skip
+NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
-
-UNSEEN = "looks like a photo or a busy scene, and I only know simple drawings of shapes."
-UNREAD = "shows text, and I cannot read: I only know simple drawings of shapes."
+STRANGER = "pictogram I don't know"
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """A question as written (typing slips come later), its true answer, and the kind of task it is."""
+    """A question as written (typing slips come later) and its true answer.
+
+    `core` is the answer without its sentence ("red", "three"), where it has one: it is what other forms hold.
+    """
 
     question: str
     answer: str
     task: str
-    again: Callable[[Scene], str] | None = None  # the answer to the same question about another scene
-    scene: Scene | None = None  # the one it is about, where a question may go on about it
+    core: str = ""
 
 
 @dataclass(frozen=True)
@@ -40,17 +40,25 @@ class Where:
     the_one: str = ""
 
 
-Ask = Callable[[random.Random, Scene, Where], Exchange | None]
-
-
-def ordinal(index: int) -> str:
-    """first ... tenth, 11th ..."""
-    return ORDINALS[index] if index < len(ORDINALS) else f"{index + 1}th"
-
-
-def plural(shape: str) -> str:
-    """cross -> crosses, star -> stars."""
-    return f"{shape}es" if shape.endswith("s") else f"{shape}s"
+def plural(name: str) -> str:
+    """red apples, boxes, faces with tears; things that are many already stay as they are."""
+    found = re.match(r"(.*?)( (?:with|of|in|on|and|behind|for) .*)?$", name)
+    head, rest = (found[1], found[2] or "") if found else (name, "")
+    if name in pictograms() and not pictograms()[name].article:
+        return name
+    if head.endswith(("fish", "sheep", "deer")):
+        return head + rest
+    if head.endswith("mouse"):
+        return head[:-5] + "mice" + rest
+    if re.search(r"(^|[ -])(wo)?man$", head):
+        return head[:-2] + "en" + rest
+    if head.endswith(("s", "x", "ch", "sh")):
+        return head + "es" + rest
+    if re.search(r"[^aeiou]y$", head):
+        return head[:-1] + "ies" + rest
+    if head.endswith(("leaf", "wolf", "knife", "loaf")):
+        return re.sub("fe?$", "ves", head) + rest
+    return head + "s" + rest
 
 
 def a(words: str) -> str:
@@ -63,74 +71,88 @@ def join(parts: Sequence[str], word: str = "and") -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} {word} {parts[-1]}"
 
 
-def shape_count(number: int) -> str:
-    """one shape, two shapes."""
-    return f"{NUMBERS[number]} {'shape' if number == 1 else 'shapes'}"
+def label(thing: Thing) -> str:
+    """What the thing is called without an article: "red star", "cat", 'word "HELLO"'."""
+    if thing.kind == "shape":
+        return f"{thing.colour} {thing.name}"
+    return f'word "{thing.name}"' if thing.kind == "word" else thing.name
 
 
-def groups(things: Sequence[Thing]) -> list[tuple[int, str, str]]:
-    """(how many, colour, shape) in order of first appearance from the left."""
-    kinds = dict.fromkeys((t.colour, t.shape) for t in things)
-    return [(sum((t.colour, t.shape) == k for t in things), *k) for k in kinds]
+def phrase(thing: Thing) -> str:
+    """The thing with its article: "a red star", "an owl", "scissors"."""
+    if thing.kind == "shape":
+        return a(label(thing))
+    if thing.kind == "word":
+        return f"the {label(thing)}"
+    return pictograms()[thing.name].phrase if thing.kind == "pictogram" else f"a {STRANGER}"
 
 
-def named(things: Sequence[Thing]) -> list[str]:
-    """["a red star", "two blue circles"]."""
-    return [
-        a(f"{colour} {shape}") if n == 1 else f"{NUMBERS[n]} {colour} {plural(shape)}"
-        for n, colour, shape in groups(things)
-    ]
-
-
-def on_ground(scene: Scene) -> str:
-    """The words " on a white background"."""
-    return f" on {a(scene.ground.name)} background"
-
-
-def shows(scene: Scene) -> str:
-    """The verb and the rest of "The image ...", without the ground."""
-    if scene.kind == "photo":
-        return UNSEEN
-    if scene.kind == "text":
-        return UNREAD
-    if not scene.things:
-        return f"is empty: there is only {a(scene.ground.name)} background."
-    return f"shows {join(named(scene.things))}{on_ground(scene)}."
-
-
-def phrased(rng: random.Random, patterns: Sequence[str], where: Where, **more: str) -> str:
-    """A question of these patterns. If the picture must be named it is; else `at` is said half the time."""
-    if where.the_one:
-        patterns = [p for p in patterns if "{at}" in p or "{the_one}" in p]
-        patterns = [p.replace("( {at}|)", " {at}") for p in patterns]
-    return expand(
-        rng, rng.choice(patterns), {"noun": where.noun, "at": where.at, "the_one": where.the_one, **more}
+def the(thing: Thing) -> str:
+    """The thing as one that was spoken of: "the red star", "Mount Fuji"."""
+    name = label(thing)
+    return (
+        name
+        if name[0].isupper() and name in pictograms() and not pictograms()[name].article
+        else f"the {name}"
     )
 
 
-def echo(question: str, noun: str) -> str:
-    """The answer's word for the picture: the question's, if it has one of the plain ones."""
-    return ask.ECHOED.get(noun, "image") if noun in question.lower() else "image"
+def groups(things: Sequence[Thing]) -> list[tuple[int, Thing]]:
+    """(how many, one of them) in order of first appearance from the left."""
+    kinds: dict[tuple[str, str, str], list[Thing]] = {}
+    for thing in things:
+        kinds.setdefault(thing.kin, []).append(thing)
+    return [(len(alike), alike[0]) for alike in kinds.values()]
 
 
-def the_only(scene: Scene, shape: str) -> Thing | None:
-    found = [t for t in scene.things if t.shape == shape]
-    return found[0] if len(found) == 1 else None
+def many(number: int, thing: Thing) -> str:
+    """two red stars."""
+    if thing.kind == "stranger":
+        return f"{NUMBERS[number]} pictograms I don't know"
+    return f"{NUMBERS[number]} {plural(label(thing))}"
 
 
-def unambiguous(scene: Scene, thing: Thing) -> str:
-    """The shortest name that fits no other thing: "star", else "red star", else nothing."""
-    same = [t for t in scene.things if t.shape == thing.shape]
-    if len(same) == 1:
-        return thing.shape
-    return f"{thing.colour} {thing.shape}" if sum(t.colour == thing.colour for t in same) == 1 else ""
+def named(things: Sequence[Thing]) -> list[str]:
+    """["a red star", "two cats"]."""
+    return [phrase(thing) if n == 1 else many(n, thing) for n, thing in groups(things)]
+
+
+def unique(scene: Scene) -> list[tuple[Thing, str]]:
+    """The things that a name fits alone, with the shortest such name: "star", else "red star"."""
+    found = []
+    for thing in scene.things:
+        if thing.kind == "stranger":
+            continue
+        alike = [t for t in scene.things if (t.kind, t.name) == (thing.kind, thing.name)]
+        if len(alike) == 1:
+            found.append((thing, thing.name if thing.kind == "shape" else label(thing)))
+        elif sum(t.kin == thing.kin for t in alike) == 1:
+            found.append((thing, label(thing)))
+    return found
+
+
+def capital(text: str) -> str:
+    """The text with a capital first."""
+    return text[:1].upper() + text[1:]
+
+
+def phrased(rng: random.Random, section: str, where: Where, **more: str) -> str:
+    """A question of a section. If the picture must be named it is; else `at` is said half the time."""
+    patterns: Sequence[str] = ask.PATTERNS[section]
+    if where.the_one:
+        with_place = [p for p in patterns if "{at}" in p or "{the_one}" in p]
+        patterns = [p.replace("( {at}|)", " {at}") for p in with_place or patterns]
+        if not with_place:
+            patterns = [f"{capital(where.at)}: {p}" for p in patterns]
+    slots = {"noun": where.noun, "at": where.at, "the_one": where.the_one, **more}
+    return expand(rng, rng.choice(patterns), slots)
 
 
 def called(rng: random.Random, name: str) -> str:
-    """A name as people say it: now and then a synonym ("gray ellipse")."""
+    """A name as people say it: now and then a synonym of a shape or a colour ("gray ellipse")."""
     words = name.split()
-    if rng.random() < 0.12:
+    if len(words) <= 2 and rng.random() < 0.12:
         words[-1] = ask.SYNONYMS.get(words[-1], words[-1])
-    if rng.random() < 0.25:
+    if rng.random() < 0.2:
         words[0] = ask.COLOUR_SYNONYMS.get(words[0], words[0])
     return " ".join(words)
