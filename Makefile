@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run install test check model clean
+.PHONY: help run remote install test check model clean
 
 SETUP := PYTHON="$(PYTHON)" sh install/setup.sh --extra "$(EXTRA)"
 VENV := .venv/bin/python
@@ -15,6 +15,10 @@ help: ## show this list
 
 run: ## set up if needed, then start the app; flags: ARGS="--port 8000"
 	@$(SETUP)
+	@exec $(VENV) app.py $(ARGS)
+
+remote: ## set up without an engine, then chat with the models of OPENAI_BASE_URL or ARGS="--base-url URL"
+	@$(SETUP) --remote
 	@exec $(VENV) app.py $(ARGS)
 
 install: ## set up only
@@ -30,10 +34,16 @@ check: ## style and types
 	$(VENV) -m ruff format --check .
 	$(VENV) -m mypy
 
-model: ## train the demo model anew on a GPU, then write it to assets
+model: ## train a demo model on a GPU from the packages in PACKAGES=folder; see training/SOURCES.md
 	@$(SETUP)
-	$(VENV) -m training.train --compile --minutes 10
+	$(VENV) -m pip install --quiet resvg-py fonttools
+	$(VENV) -m training.pack "$(PACKAGES)"
+	$(VENV) -m training.tokenizer
+	$(VENV) -m training.train --compile --minutes 9 --schedule 0 0.34
+	$(VENV) -m training.train --compile --minutes 9 --schedule 0.34 0.67 --start training/build --seed 1
+	$(VENV) -m training.train --compile --minutes 9 --schedule 0.67 1 --start training/build --seed 2
 	$(VENV) -m training.export
+	$(VENV) -m training.evaluate --folder training/build/model
 
 clean: ## remove .venv and all caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache test-results build dist *.egg-info

@@ -1,10 +1,11 @@
-"""What vLLM calls in each process it starts, by the entry points in pyproject.toml.
+"""What vLLM calls in each process it starts, by the entry points in pyproject.toml (and plugin_path.py).
 
 vLLM runs in up to four kinds of process (the API, the inspection of a model class, EngineCore,
 Worker) and loads these functions in all of them. The module imports nothing of ours, so that a
 child process pays only for what it uses.
 """
 
+import ctypes
 import functools
 import importlib
 import importlib.machinery
@@ -12,6 +13,7 @@ import importlib.util
 import logging
 import multiprocessing
 import os
+import platform
 import signal
 import sys
 import threading
@@ -19,6 +21,9 @@ import time
 from typing import Any
 
 EXIT_GRACE_S = 5.0
+SYS_ARCH_PRCTL = 158  # Linux on x86-64, syscall_64.tbl and asm/prctl.h
+ARCH_REQ_XCOMP_PERM = 0x1023
+XFEATURE_XTILEDATA = 18
 
 
 def torchvision_ops() -> None:
@@ -29,18 +34,20 @@ def torchvision_ops() -> None:
     kernels for ``nms`` and ``qnms``, which fails ("operator torchvision::nms does not exist") where
     the extension that declares the two cannot be loaded: PyPI's x86-64 torchvision is a CUDA build,
     the torch beside it may be a CPU build. Only the schemas are declared here: calling ``nms`` still
-    fails, importing works, and vLLM's models do not call it.
+    fails, importing works, and vLLM's models do not call it. torchaudio and torchcodec, which no picture
+    needs, are hidden where they do not fit: PyPI's are CUDA builds even beside PyTorch's own torchvision.
 
-    Does nothing where torchvision is absent or its own operators load.
+    Does nothing where torchvision is absent, and nothing to one whose operators load.
     """
     if "torchvision" in sys.modules:
         return
     spec = importlib.util.find_spec("torchvision")  # finds, does not import
-    if spec is None or not spec.origin or _extension_loads(os.path.dirname(spec.origin)):
+    if spec is None or not spec.origin:
         return
-    # Triton without a CPU backend is expected here, and said before vLLM sets up its logging.
-    logging.getLogger("vllm.triton_utils.importing").setLevel(logging.ERROR)
-    _declare_operators()
+    if not _extension_loads(os.path.dirname(spec.origin)):
+        # Triton without a CPU backend is expected here, and said before vLLM sets up its logging.
+        logging.getLogger("vllm.triton_utils.importing").setLevel(logging.ERROR)
+        _declare_operators()
     for name in ("torchaudio", "torchcodec"):
         _hide_if_broken(name)
 
@@ -57,6 +64,18 @@ def exit_with_parent() -> None:
     # Not parent_process(): vLLM calls this before a spawned child knows its parent.
     if multiprocessing.current_process().name != "MainProcess":
         _watch_parent()
+        allow_amx()
+
+
+def allow_amx() -> None:
+    """Ask Linux for the tile registers of AMX, which a process may not use unasked.
+
+    vLLM's attention on the CPU does not ask. oneDNN does, for products of a certain size: where a prompt as
+    short as "Hello" comes first, nobody has asked yet, and the process ends by an illegal instruction.
+    Does nothing where there is no AMX. (Linux, Documentation/arch/x86/xstate.rst.)
+    """
+    if sys.platform == "linux" and platform.machine() == "x86_64":
+        ctypes.CDLL(None).syscall(SYS_ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)
 
 
 def _extension_loads(package_folder: str) -> bool:

