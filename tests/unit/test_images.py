@@ -16,8 +16,9 @@ from PIL import Image as Pil
 from PIL import ImageCms, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 
-from backend import images
+from backend import encoding, images, jpeg
 from backend.errors import ImageError
+from backend.formats import Format
 from backend.images import load_image, shown_name
 from backend.types import Image, ImageLimits
 
@@ -391,7 +392,7 @@ def test_scaled_decoding_of_a_jpeg_looks_like_plain_reduction() -> None:
     image = pixels(load(data, limits=ImageLimits(10**7, 10**7, 110)))
     plain = Pil.open(io.BytesIO(data)).resize((110, 88), Pil.Resampling.LANCZOS)
     differences = [abs(a - b) for a, b in zip(image.tobytes(), plain.tobytes(), strict=True)]
-    assert sum(differences) / len(differences) < 4
+    assert sum(differences) / len(differences) < 6, "noise, by a filter that is twice as fast as Lanczos"
     assert image.size == plain.size
 
 
@@ -404,23 +405,29 @@ def test_a_jpeg_is_decoded_at_the_smallest_sufficient_scale(monkeypatch: pytest.
         return resize(self, *args, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Pil.Image, "resize", spy)
-    data = file(Pil.new("RGB", (1009, 807)), "JPEG")
-    for side in (120, 130, 300, 600):
-        load(data, limits=ImageLimits(10**7, 10**7, side))
-    assert seen == [
+    for colours in ("RGB", "CMYK"):  # by libjpeg-turbo's own interface, and through Pillow
+        data = file(Pil.new(colours, (1009, 807)), "JPEG")
+        for side in (120, 130, 300):
+            load(data, limits=ImageLimits(10**7, 10**7, side))
+    scales = [
         ((127, 101), (0, 0, 1009 / 8, 807 / 8)),
         ((253, 202), (0, 0, 1009 / 4, 807 / 4)),
         ((505, 404), (0, 0, 1009 / 2, 807 / 2)),
-        ((1009, 807), (0, 0, 1009, 807)),
     ]
+    assert [one for one in seen if one in scales] == scales * 2
 
 
-def test_a_photo_in_a_png_becomes_a_jpeg_with_full_colour() -> None:
+def test_a_photo_in_a_png_becomes_a_jpeg_with_full_colour(monkeypatch: pytest.MonkeyPatch) -> None:
     noise = Pil.frombytes("RGB", (900, 900), random.Random(3).randbytes(900 * 900 * 3))
     image = load(file(noise, "PNG"))
     assert image.media_type == "image/jpeg"
-    assert len(image.data) < images.MAX_PNG_BYTES
-    assert pixels(image).layer[0][1:3] == (1, 1), "4:4:4"  # type: ignore[attr-defined]
+    assert len(image.data) < encoding.MAX_PNG_BYTES
+    plain = file(
+        noise.resize((90, 90), Pil.Resampling.BOX).resize((900, 900), Pil.Resampling.BICUBIC), "TIFF"
+    )
+    monkeypatch.setattr(encoding, "MAX_PNG_BYTES", 10)
+    monkeypatch.setattr(encoding, "_PNG_BYTES_PER_PIXEL", 0)
+    assert pixels(load(plain)).layer[0][1:3] == (1, 1), "4:4:4"  # type: ignore[attr-defined]
 
 
 def test_the_same_bytes_give_the_same_hash_in_every_thread() -> None:
@@ -495,7 +502,7 @@ def test_a_text_chunk_that_unpacks_to_a_lot() -> None:
 def test_a_jpeg_of_endless_scans_is_refused_and_other_markers_do_not_count() -> None:
     data = file(corners(), "JPEG", progressive=True)
     last = data.rindex(b"\xff\xda")
-    endless = data[:last] + data[last:-2] * images.MAX_JPEG_SCANS + data[-2:]
+    endless = data[:last] + data[last:-2] * jpeg.MAX_SCANS + data[-2:]
     assert "too long" in refusal(endless).what
     comment = b"\xff\xfe\x10\x02" + b"\xff\xda" * 0x800
     assert load(data[:2] + comment + data[2:]).width == 48, "inside a segment"
@@ -566,7 +573,7 @@ def test_whatever_a_reader_raises_becomes_a_plain_sentence(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(images, "PngImageFile", fail)
+    monkeypatch.setitem(images._READERS, Format.PNG, fail)
     refusal(png((1, 1), 8, 0, b"\0\0"))
 
 
@@ -580,27 +587,25 @@ FTYP = b"\0\0\0\x18ftyp%s\0\0\0\0mif1"
         (b"<svg width='4'/>", "SVG drawings cannot be taken", "Save it as PNG and add that."),
         (b"\xef\xbb\xbf<?xml version='1.0'?>\n<!-- x -->\n<svg/>", "SVG drawings cannot be taken", "PNG"),
         (b"<!DOCTYPE svg PUBLIC ''><SVG>", "SVG drawings cannot be taken", "PNG"),
-        (FTYP % b"heic", "HEIC photos cannot be taken", "Save it as JPEG"),
-        (FTYP % b"mif1", "HEIC photos cannot be taken", "Save it as JPEG"),
-        (FTYP % b"avif", "AVIF pictures cannot be taken", "Save it as JPEG"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "PostScript and EPS cannot be taken", "PDF or PNG"),
+        (b"\xc5\xd0\xd3\xc6\x1e\0\0\0", "PostScript and EPS cannot be taken", "PDF or PNG"),
         (FTYP % b"isom", "videos and sound cannot be taken", "still picture"),
         (FTYP % b"qt  ", "videos and sound cannot be taken", "still picture"),
-        (FTYP % b"crx ", "TIFF and RAW files cannot be taken", "Save it as JPEG"),
+        (FTYP % b"crx ", "RAW files cannot be taken", "Export it as JPEG"),
         (b"\x1aE\xdf\xa3webm", "videos and sound cannot be taken", "still picture"),
         (b"RIFF\0\0\0\0AVI LIST", "videos and sound cannot be taken", "still picture"),
-        (b"%PDF-1.7\n", "PDF documents cannot be taken", "screenshot"),
-        (b"\n\n%PDF-1.4", "PDF documents cannot be taken", "screenshot"),
-        (file(corners(), "TIFF"), "TIFF and RAW files cannot be taken", "Save it as JPEG"),
-        (b"MM\0*\0\0\0\x08", "TIFF and RAW files cannot be taken", "Save it as JPEG"),
-        (file(corners(), "BMP"), "BMP pictures cannot be taken", "Save it as PNG"),
-        (b"\xff\x0a\xfa\x1f", "JPEG XL cannot be taken", "Save it as JPEG"),
-        (b"PK\3\4\x14\0", "archive", "Take the pictures out of it"),
+        (file(corners(), "JPEG2000"), "JPEG 2000 picture", "Save it as JPEG"),
+        (file(corners(), "ICO"), "icon files cannot be taken", "Save it as PNG"),
+        (b"8BPS\0\1", "Photoshop", "Export it as PNG"),
+        (b"\xff\x0a\xfa\x1f", "a JPEG XL picture", "Save it as JPEG"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL picture", "Save it as JPEG"),
+        (b"PK\3\4\x14\0", "archive or office document", "Save a document as PDF"),
         (b"\n<!DOCTYPE html><html>", "web pages cannot be taken", "Open the picture itself"),
         (b"<!-- x --><html lang=en>", "web pages cannot be taken", "Open the picture itself"),
         (b"<HTML><svg>", "web pages cannot be taken", "Open the picture itself"),
-        (b"hello", "is not a picture that can be read", "JPEG, PNG, WebP or GIF"),
-        (b"BM is how this text begins", "is not a picture that can be read", "JPEG, PNG, WebP or GIF"),
-        (b"\xff\xd8", "is not a picture that can be read", "JPEG, PNG, WebP or GIF"),
+        (b"hello", "is not a picture that can be read", "HEIC, TIFF, BMP or PDF"),
+        (b"BM is how this text begins", "is not a picture that can be read", "HEIC, TIFF, BMP or PDF"),
+        (b"\xff\xd8", "is not a picture that can be read", "HEIC, TIFF, BMP or PDF"),
     ],
 )  # fmt: skip
 def test_known_kinds_are_named_with_the_way_out(data: bytes, what: str, action: str) -> None:
@@ -611,8 +616,8 @@ def test_known_kinds_are_named_with_the_way_out(data: bytes, what: str, action: 
 
 
 def test_formats_that_pillow_knows_but_that_are_not_listed_reach_no_decoder() -> None:
-    for kind in ("TIFF", "BMP", "ICO", "PPM", "TGA", "PCX", "SGI", "DDS", "JPEG2000", "AVIF"):
-        refusal(file(corners(), kind), "a.jpg")
+    for kind in ("ICO", "PPM", "TGA", "PCX", "SGI", "DDS", "JPEG2000", "IM", "XBM", "EPS"):
+        refusal(file(corners().convert("1" if kind == "XBM" else "RGB"), kind), "a.jpg")
 
 
 # --- names ---------------------------------------------------------------------------------------
