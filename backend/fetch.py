@@ -10,78 +10,41 @@ variables, no cookies, no referrer, no decompression, and no log line with someb
 from __future__ import annotations
 
 import asyncio
-import functools
 import re
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 import httpx2
 
-from backend.errors import FetchError
+from backend import addresses
+from backend.addresses import COPY, SAVE, Refusal, shown_address, site_of
+from backend.errors import FetchError, WebPageError
+from backend.fetch_line import FetchLine
 from backend.images import shown_name
 from backend.types import FetchLimits
+from backend.web_page import PAGE_BYTES, SNIFFED_BYTES, find_preview, is_page
 
-MAX_REDIRECTS = 5
-RESOLVER_THREADS = 8  # of their own: a DNS server that never answers must only hold up other fetches
+MAX_REDIRECTS = 3
 MAX_DIALS = 4  # addresses of one host that are tried, as the first may be IPv6 where there is none
-PORTS = frozenset({80, 443, 8080, 8443})  # others speak protocols that an HTTP request could abuse
-SHOWN_CHARS = 100
+MAX_HEADER_BYTES = 32_000  # of an answer; h11 gives up at 100 kB of them by itself
+RESOLVER_THREADS = 8  # of their own: a DNS server that never answers must only hold up other fetches
+RESOLVER_THREADS_PER_SITE = 2
 
 Resolver = Callable[[str], Awaitable[Sequence[str]]]
 Connector = Callable[[], httpx2.AsyncBaseTransport]
+Progress = Callable[[int, int | None], None]  # bytes that have come, and bytes in all where the site says it
 
 _HEADERS = {
     "User-Agent": "Sightline",
-    "Accept": "image/jpeg, image/png, image/webp, image/gif",
+    "Accept": "image/jpeg, image/png, image/webp, image/gif, image/*;q=0.8, */*;q=0.1",
     "Accept-Encoding": "identity",  # a compressed answer could be a bomb
     "Connection": "close",
 }
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_HOST_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
-_NUMERIC_LABEL = re.compile(r"[0-9]+|0x[0-9a-f]*")  # makes the host an IPv4 address (WHATWG URL, 3.5)
-
-# Never dialled, not even where private addresses are allowed: no picture lives there.
-_NEVER = tuple(
-    ip_network(network)
-    for network in (
-        "169.254.0.0/16",  # link-local; credentials of most clouds at 169.254.169.254
-        "168.63.129.16/32",  # Azure's, a public address
-        "100.100.100.200/32",  # Alibaba's
-        "192.0.0.192/32",  # Oracle's
-        "224.0.0.0/3",  # multicast, reserved, broadcast
-        "fd00:ec2::/32",  # Amazon's
-        "fd20:ce::/32",  # Google's
-        "fe80::/10",  # link-local
-        "ff00::/8",  # multicast
-        # What follows is IPv4 in the clothes of IPv6: a second spelling of every address above.
-        "::/96",  # IPv4-compatible (RFC 4291, 2.5.5.1); holds :: and ::1 too
-        "::ffff:0:0/96",  # IPv4-mapped (RFC 4291, 2.5.5.2)
-        "::ffff:0:0:0/96",  # IPv4-translated (RFC 2765)
-        "64:ff9b::/96",  # NAT64 (RFC 6052)
-        "64:ff9b:1::/48",  # NAT64, local use (RFC 8215)
-        "2001::/32",  # Teredo (RFC 4380)
-        "2002::/16",  # 6to4 (RFC 3056)
-    )
-)
-_LOOPBACK_6 = IPv6Address("::1")
-# IANA's special-purpose registries (RFC 6890), written out as Python's idea of them differs by version.
-_NOT_PUBLIC = tuple(
-    ip_network(network)
-    for network in (
-        *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "172.16.0.0/12", "192.0.0.0/24"),
-        *("192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24"),
-        *("203.0.113.0/24", "2001::/23", "2001:db8::/32", "3fff::/20"),
-    )
-)
-_GLOBAL_UNICAST_6 = ip_network("2000::/3")  # all of IPv6 that is handed out (RFC 4291, 2.4; IANA)
-_ISATAP = (b"\0\0\x5e\xfe", b"\2\0\x5e\xfe")  # the second half of 2001:db8::5efe:10.0.0.1 (RFC 5214, 6.1)
-
-_COPY = "Copy the address of the picture itself, or save the picture and add the file."
-_SAVE = "Save the picture and add the file."
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,99 +55,199 @@ class FetchedFile:
     data: bytes = field(repr=False)
 
 
-class _Refusal(Exception):  # noqa: N818  (a reason on its way to fetch_picture, which makes the error of it)
-    def __init__(self, reason: str, action: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.action = action
+class _PageRefusal(Refusal):
+    """A page instead of a picture; ``preview`` is the address of a picture that it names."""
+
+    def __init__(self, preview: str | None) -> None:
+        super().__init__(
+            "is a web page, not a picture.",
+            "Open the picture itself, copy its address and add that"
+            + (", or add the preview picture that the page names." if preview else "."),
+        )
+        self.preview = preview
 
 
-async def resolve_host(host: str) -> Sequence[str]:
-    """The IP addresses of a host, in the order in which to try them (RFC 6724). Raises OSError."""
-    look_up = functools.partial(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM)
-    answers = await asyncio.get_running_loop().run_in_executor(_resolver_threads(), look_up)
-    return [str(answer[4][0]) for answer in answers]
+class Fetcher:
+    """Fetches files from web addresses, so many at once in all and so many from one site.
 
-
-@functools.cache
-def _resolver_threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(RESOLVER_THREADS, "resolver")
-
-
-async def fetch_picture(
-    address: str,
-    limits: FetchLimits,
-    *,
-    resolve: Resolver = resolve_host,
-    connect: Connector = httpx2.AsyncHTTPTransport,  # of the environment it reads SSL_CERT_FILE and _DIR only
-) -> FetchedFile:
-    """Fetch what is at a web address, within ``limits.timeout_s`` seconds and ``limits.max_bytes``.
-
-    Only http and https, without a user name or password, on the usual ports unless
-    ``limits.allow_private``. ``resolve`` and ``connect`` reach the network: names and connections.
+    Belongs to one event loop. ``resolve`` and ``connect`` reach the network: names and connections.
     ``connect`` is called for each hop, so that no connection made for one host serves another.
-    The contents are not looked at; that is for ``images.load_image``.
-
-    Raises FetchError, which names the address as it was written, and never what it led to.
     """
-    try:
-        async with asyncio.timeout(limits.timeout_s):
-            return await _follow(address.strip(), limits, resolve, connect)
-    except _Refusal as refusal:
-        reason, action = refusal.reason, refusal.action
-    except TimeoutError:
-        reason = f"took longer than {limits.timeout_s:g} seconds."
-        action = "Try again, save the picture and add the file, or raise --fetch-timeout-s."
-    except (httpx2.HTTPError, OSError) as error:
-        if _is_certificate_error(error):
-            reason, action = "has no valid certificate, so nobody knows whose site answers.", _SAVE
-        else:
-            reason, action = "cannot be reached, or broke off.", f"Try again later. {_SAVE}"
-    raise FetchError(f"“{shown_address(address)}” {reason}", action) from None
 
+    def __init__(
+        self, limits: FetchLimits, *, resolve: Resolver | None = None, connect: Connector | None = None
+    ) -> None:
+        self.limits = limits
+        self._line = FetchLine(limits.fetches, limits.fetches_per_host)
+        self._resolve = resolve or HostLookup()
+        self._connect = connect or _Connections()
 
-def shown_address(address: str) -> str:
-    """The address as it was written, without what may be secret in it, in about 100 visible characters.
+    async def fetch(self, address: str, progress: Progress | None = None) -> FetchedFile:
+        """Fetch what is at a web address, or decode a ``data:`` address.
 
-    User name and password go, and so do query and fragment, which often hold a key.
-    """
-    visible = "".join(c for c in "".join(address.split()) if c.isprintable())
-    parts = re.fullmatch(r"([a-zA-Z0-9+.-]*:[/\\]+|)([^/\\?#]*)([^?#]*)(.*)", visible)
-    start, authority, path, rest = parts.groups() if parts else ("", "", visible, "")
-    plain = f"{start}{authority.rpartition('@')[2]}{path}{'?…' if len(rest) > 1 else rest}"
-    return plain if len(plain) <= SHOWN_CHARS else plain[: SHOWN_CHARS - 1] + "…"
+        Only http and https, without a user name or password, on the ports 80 and 443 unless
+        ``limits.allow_private``; up to ``limits.max_bytes``, in ``limits.timeout_s`` seconds, which do not
+        count while it waits for a place, and as many more at most to wait for it. The contents are not
+        looked at but for a web page; that is for ``images.load_image``. Cancelling hangs up at once.
 
+        Raises FetchError, which names the address as it was written, and never what it led to;
+        WebPageError for a page, which may offer a preview picture.
+        """
+        address = address.strip()
+        clock = _Clock(self.limits.timeout_s)
+        try:
+            if addresses.is_data(address):
+                return FetchedFile("picture", addresses.read_data(address, self.limits.max_bytes))
+            async with clock.running():
+                return await self._follow(address, clock, progress)
+        except _PageRefusal as page:
+            what = f"“{shown_address(address)}” {page.reason}"
+            raise WebPageError(what, page.action, page.preview) from None
+        except Refusal as refusal:
+            reason, action = refusal.reason, refusal.action
+        except TimeoutError:
+            reason, action = self._too_late(clock)
+        except (httpx2.HTTPError, OSError) as error:
+            if _is_certificate_error(error):
+                reason, action = "has no valid certificate, so nobody knows whose site answers.", SAVE
+            else:
+                reason, action = "cannot be reached, or broke off.", f"Try again later. {SAVE}"
+        raise FetchError(f"“{shown_address(address)}” {reason}", action) from None
 
-def is_public(address: IPv4Address | IPv6Address) -> bool:
-    """Whether an address belongs to the public internet, and to nothing inside or beside it.
+    def _too_late(self, clock: _Clock) -> tuple[str, str]:
+        seconds = f"{self.limits.timeout_s:g} seconds"
+        if clock.is_waiting:
+            return (
+                f"had to wait for other pictures longer than {seconds}.",
+                "Try again; or raise --max-fetches, or --max-fetches-per-host.",
+            )
+        return (
+            f"took longer than {seconds}.",
+            "Try again, save the picture and add the file, or raise --fetch-timeout-s.",
+        )
 
-    ``address.is_global`` says yes to NAT64, 6to4 and more, which lead to private IPv4 addresses.
-    """
-    if _is_in(address, _NEVER) or _is_in(address, _NOT_PUBLIC) or not address.is_global:
-        return False
-    return address.version == 4 or (address in _GLOBAL_UNICAST_6 and address.packed[8:12] not in _ISATAP)
-
-
-async def _follow(address: str, limits: FetchLimits, resolve: Resolver, connect: Connector) -> FetchedFile:
-    """The file at the end of the redirects."""
-    if not re.match(r"https?://", address, re.IGNORECASE):
-        raise _Refusal("does not begin with https:// or http://.", _COPY)
-    url = _join(None, address)
-    name = shown_name(url.path)
-    for _ in range(MAX_REDIRECTS + 1):
-        host = _host(url, any_port=limits.allow_private)
-        addresses = await _addresses(host, limits.allow_private, resolve)
-        transport = await asyncio.to_thread(connect)  # reads the certificates, which takes some 20 ms
-        async with transport:
-            response = await _get(url, host, addresses, transport, limits.timeout_s)
-            try:
+    async def _follow(self, address: str, clock: _Clock, progress: Progress | None) -> FetchedFile:
+        """The file at the end of the redirects."""
+        if not re.match(r"https?://", address, re.IGNORECASE):
+            raise Refusal("does not begin with https:// or http://.", COPY)
+        url = _join(None, address)
+        name = shown_name(url.path)
+        for _ in range(MAX_REDIRECTS + 1):
+            async with self._answer(url, clock) as response:
                 location = response.headers.get("location")
                 if response.status_code not in _REDIRECTS or location is None:
-                    return FetchedFile(name, await _body(response, limits.max_bytes))
-            finally:
-                await response.aclose()
-        url = _join(url, location)
-    raise _Refusal(f"leads on to other addresses more than {MAX_REDIRECTS} times.", _COPY)
+                    return FetchedFile(name, await _body(response, url, self.limits, progress))
+            url = _join(url, location.strip())
+        raise Refusal(f"leads on to other addresses more than {MAX_REDIRECTS} times.", COPY)
+
+    @asynccontextmanager
+    async def _answer(self, url: httpx2.URL, clock: _Clock) -> AsyncIterator[httpx2.Response]:
+        """The answer of the first checked address that takes a connection; its body is not read yet."""
+        host = addresses.check_host(
+            url.raw_host.decode("ascii"), url.port, any_port=self.limits.allow_private
+        )
+        dialled = await self._addresses(host)
+        site = site_of(host)
+        for left, address in enumerate(dialled, 1 - len(dialled)):
+            async with clock.place(self._line, site, site_of(address)), self._connect() as transport:
+                try:
+                    request = _request(url, host, address, self.limits.timeout_s / len(dialled))
+                    response = await transport.handle_async_request(request)
+                except (httpx2.ConnectError, httpx2.ConnectTimeout):
+                    if left == 0:
+                        raise
+                    continue
+                try:
+                    yield response
+                finally:
+                    await response.aclose()
+            return
+
+    async def _addresses(self, host: str) -> list[str]:
+        """The addresses to dial, all of them checked."""
+        answers: Sequence[str] = [host]
+        if not addresses.is_literal(host):
+            try:
+                answers = await self._resolve(host)
+            except (OSError, ValueError):  # no such host; not a host name after all (UnicodeError)
+                answers = []
+        return addresses.check_answers(answers, allow_private=self.limits.allow_private)[:MAX_DIALS]
+
+
+class HostLookup:
+    """The system's resolver, in threads of its own, so many at once in all and so many for one site."""
+
+    def __init__(self) -> None:
+        self._line = FetchLine(RESOLVER_THREADS, RESOLVER_THREADS_PER_SITE)
+
+    async def __call__(self, host: str) -> Sequence[str]:
+        """The IP addresses of a host, in the order in which to try them (RFC 6724). Raises OSError."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Sequence[str]] = loop.create_future()
+        place = await self._line.take(site_of(host))
+
+        def settle(found: Sequence[str] | Exception) -> None:
+            self._line.give_back(place)  # only now: who asked may have left, and the thread stayed
+            if answer.done():
+                return
+            if isinstance(found, Exception):
+                answer.set_exception(found)
+            else:
+                answer.set_result(found)
+
+        def look_up() -> None:
+            found: Sequence[str] | Exception
+            try:
+                rows = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+                found = [str(row[4][0]) for row in rows]
+            except (OSError, ValueError) as error:
+                found = error
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(settle, found)
+
+        # Not a pool's, which the end of the program would wait for.
+        threading.Thread(target=look_up, name="resolver", daemon=True).start()
+        return await answer
+
+
+class _Connections:
+    """Transports with one set of certificates, whose reading takes some 20 ms."""
+
+    def __init__(self) -> None:
+        self._trust = httpx2.create_ssl_context()  # of the environment it reads SSL_CERT_FILE and _DIR only
+
+    def __call__(self) -> httpx2.AsyncBaseTransport:
+        return httpx2.AsyncHTTPTransport(verify=self._trust)
+
+
+class _Clock:
+    """The seconds that one fetch has for its work, and as many for waiting until it may work."""
+
+    def __init__(self, seconds: float) -> None:
+        self._for_work = self._for_waiting = seconds
+        self._timeout = asyncio.timeout(None)
+        self.is_waiting = False
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Raises TimeoutError once either is over."""
+        self._timeout = asyncio.timeout(self._for_work)
+        async with self._timeout:
+            yield
+
+    @asynccontextmanager
+    async def place(self, line: FetchLine, *keys: Hashable) -> AsyncIterator[None]:
+        """A place in the line, while whose waiting the work's seconds stand still."""
+        now = asyncio.get_running_loop().time
+        began, until = now(), self._timeout.when() or 0.0
+        self._timeout.reschedule(began + self._for_waiting)
+        self.is_waiting = True
+        async with line.place(*keys):
+            waited = now() - began
+            self._for_waiting -= waited
+            self._timeout.reschedule(until + waited)
+            self.is_waiting = False
+            yield
 
 
 def _join(base: httpx2.URL | None, address: str) -> httpx2.URL:
@@ -192,119 +255,87 @@ def _join(base: httpx2.URL | None, address: str) -> httpx2.URL:
     try:
         url = httpx2.URL(address) if base is None else base.join(address)
     except (httpx2.InvalidURL, ValueError):  # idna's errors are UnicodeErrors
-        raise _Refusal("is not a valid web address.", _COPY) from None
+        addresses.check_written(address, "")
+        raise Refusal("is not a valid web address.", COPY) from None
     if base is not None and url.scheme != "https" and (url.scheme != "http" or base.scheme == "https"):
-        raise _Refusal("leads on to an address that is not safe to open.", _COPY)
+        raise Refusal("leads on to an address that is not safe to open.", COPY)
+    addresses.check_written(address, url.raw_host.decode("ascii").rstrip("."))
+    if url.userinfo:
+        raise Refusal("holds a user name or password, which is not sent on.", COPY)
     return url
 
 
-def _host(url: httpx2.URL, *, any_port: bool) -> str:
-    """The host to resolve, after checks on all that the address says by itself."""
-    if url.userinfo:
-        raise _Refusal("holds a user name or password, which is not sent on.", _COPY)
-    if url.port is not None and not (1 <= url.port <= 65535 if any_port else url.port in PORTS):
-        raise _Refusal(f"names port {url.port}, which is not one where pictures are fetched.", _COPY)
-    host = url.raw_host.decode("ascii").removesuffix(".")  # TLS knows no final dot (RFC 6066, 3)
-    try:
-        return str(ip_address(host))
-    except ValueError:
-        # Spellings such as 0x7f.1 or 2130706433, which some resolvers read as addresses, are none here.
-        if _HOST_NAME.fullmatch(host) and not _NUMERIC_LABEL.fullmatch(host.rpartition(".")[2]):
-            return host
-    raise _Refusal("is not a valid web address.", _COPY)
-
-
-async def _addresses(host: str, allow_private: bool, resolve: Resolver) -> Sequence[str]:
-    """The addresses to dial, all of them checked.
-
-    A private host and one that does not exist get the same sentence: else anybody could list the
-    names of the network that this runs in.
-    """
-    try:
-        answers = [ip_address(host)]
-    except ValueError:
-        try:
-            answers = [ip_address(answer) for answer in await resolve(host)]
-        except (OSError, ValueError):  # no such host; not a host name after all (UnicodeError); no address
-            answers = []
-    if not answers or not all(_may_dial(answer, allow_private) for answer in answers):
-        raise _Refusal(
-            "does not lead to a public web site.",
-            f"Check the address. {_SAVE} Private and local addresses need --allow-private-addresses.",
-        )
-    return list(dict.fromkeys(map(str, answers)))[:MAX_DIALS]
-
-
-def _may_dial(address: IPv4Address | IPv6Address, allow_private: bool) -> bool:
-    if isinstance(address, IPv6Address) and address.scope_id is not None:
-        return False
-    if allow_private:
-        return address == _LOOPBACK_6 or not _is_in(address, _NEVER)
-    return is_public(address)
-
-
-def _is_in(address: IPv4Address | IPv6Address, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
-    return any(address in network for network in networks)
-
-
-async def _get(
-    url: httpx2.URL,
-    host: str,
-    addresses: Sequence[str],
-    transport: httpx2.AsyncBaseTransport,
-    timeout_s: float,
-) -> httpx2.Response:
-    """Send the request to the first checked address that takes it; the answer's body is not read yet."""
+def _request(url: httpx2.URL, host: str, address: str, connect_s: float) -> httpx2.Request:
     name = f"[{host}]" if ":" in host else host
     headers = _HEADERS | {"Host": name if url.port is None else f"{name}:{url.port}"}
-    extensions = {"sni_hostname": host, "timeout": {"connect": timeout_s / len(addresses)}}
-    for last, address in enumerate(addresses, 1 - len(addresses)):
-        request = httpx2.Request("GET", url.copy_with(host=address), headers=headers, extensions=extensions)
-        try:
-            return await transport.handle_async_request(request)
-        except (httpx2.ConnectError, httpx2.ConnectTimeout):
-            if last == 0:
-                raise
-    raise AssertionError("there is at least one address")
+    extensions = {"sni_hostname": host, "timeout": {"connect": connect_s}}
+    return httpx2.Request("GET", url.copy_with(host=address), headers=headers, extensions=extensions)
 
 
-async def _body(response: httpx2.Response, max_bytes: int) -> bytes:
-    """The bytes of a good answer, refused as early as can be told that it is none or too large."""
-    if response.status_code != 200:
-        raise _Refusal(*_meaning(response.status_code))
-    if response.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
-        raise _Refusal("came compressed, although that was not asked for.", _SAVE)
-    media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type in ("text/html", "application/xhtml+xml"):
-        raise _Refusal(
-            "is a web page, not a picture.", "Open the picture itself, copy its address and add that."
-        )
-    too_large = _Refusal(
-        f"has more than the {max_bytes / 1_000_000:g} MB that a picture may have.",
+async def _body(
+    response: httpx2.Response, url: httpx2.URL, limits: FetchLimits, progress: Progress | None
+) -> bytes:
+    """The bytes of a good answer, refused as early as can be told that it is a page or too large."""
+    _check_head(response)
+    announced = response.headers.get("content-length", "")
+    total = int(announced[:20]) if announced.isascii() and announced.isdecimal() else None
+    too_large = Refusal(
+        f"has more than the {limits.max_bytes / 1_000_000:g} MB that a picture may have.",
         "Save it smaller and add the file, or raise --max-file-mb.",
     )
-    announced = response.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced[:20]) > max_bytes:
+    if total is not None and total > limits.max_bytes:
         raise too_large
-    data = bytearray()
+    media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    data, page = bytearray(), None  # not known yet
     async for part in response.aiter_raw():
         data += part
-        if len(data) > max_bytes:
+        if page is None and len(data) >= SNIFFED_BYTES:
+            page = is_page(bytes(data[:SNIFFED_BYTES]), media_type)
+        if page:
+            if len(data) >= PAGE_BYTES:
+                break
+        elif len(data) > limits.max_bytes:
             raise too_large
+        elif progress is not None:
+            progress(len(data), total)
+    if page or (page is None and is_page(bytes(data), media_type)):
+        raise _PageRefusal(_preview(bytes(data), url, limits))
     return bytes(data)
+
+
+def _preview(page: bytes, url: httpx2.URL, limits: FetchLimits) -> str | None:
+    """The picture that a page names, unless its address would be refused as it is written."""
+    found = find_preview(page, str(url))
+    if found is None:
+        return None
+    try:
+        picture = _join(None, found)
+        addresses.check_host(picture.raw_host.decode("ascii"), picture.port, any_port=limits.allow_private)
+    except Refusal:
+        return None
+    return found
+
+
+def _check_head(response: httpx2.Response) -> None:
+    if sum(len(name) + len(value) + 4 for name, value in response.headers.raw) > MAX_HEADER_BYTES:
+        raise Refusal("answers with more headers than belong to a picture.", SAVE)
+    if response.status_code != 200:
+        raise Refusal(*_meaning(response.status_code))
+    if response.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+        raise Refusal("came compressed, although that was not asked for.", SAVE)
 
 
 def _meaning(status: int) -> tuple[str, str]:
     """What a status means to a person, and what to do (RFC 9110, 15)."""
     if status in (404, 410):
-        return "leads nowhere: the site says there is nothing (any more).", _COPY
+        return "leads nowhere: the site says there is nothing (any more).", COPY
     if status in (401, 402, 403, 407, 451):
-        return f"may not be fetched: its site does not allow it (status {status}).", _SAVE
+        return f"may not be fetched: its site does not allow it (status {status}).", SAVE
     if status == 429:
-        return "was asked for too often, its site says.", f"Try again later. {_SAVE}"
+        return "was asked for too often, its site says.", f"Try again later. {SAVE}"
     if status >= 500:
-        return f"cannot be fetched: its site has a problem (status {status}).", f"Try again later. {_SAVE}"
-    return f"did not give a picture (status {status}).", _COPY
+        return f"cannot be fetched: its site has a problem (status {status}).", f"Try again later. {SAVE}"
+    return f"did not give a picture (status {status}).", COPY
 
 
 def _is_certificate_error(error: BaseException | None) -> bool:

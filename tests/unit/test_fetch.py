@@ -4,150 +4,42 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import gzip
-import socket
 import ssl
-import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 
 import httpx2
 import pytest
+from fake_web import (
+    BODY,
+    LIMITS,
+    LOCAL,
+    NOT_PUBLIC,
+    PUBLIC,
+    PUBLIC_2,
+    PUBLIC_6,
+    Names,
+    Web,
+    answering,
+    fetch_picture,
+    names,
+    no_names,
+    no_network,
+    ok,
+    page,
+    refusal,
+    serving,
+    to,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from backend import fetch
+from backend.addresses import is_public
 from backend.errors import FetchError
-from backend.fetch import FetchedFile, fetch_picture, is_public, shown_address
+from backend.fetch import FetchedFile, HostLookup
 from backend.types import FetchLimits
-
-PUBLIC, PUBLIC_2, PUBLIC_6 = "93.184.216.34", "8.8.8.8", "2606:4700::6810:84e5"
-LIMITS = FetchLimits(max_bytes=1000, timeout_s=5)
-LOCAL = FetchLimits(max_bytes=1000, timeout_s=5, allow_private=True)
-BODY = b"\x89PNG and so on"
-NOT_PUBLIC = "does not lead to a public web site."
-
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-@dataclass
-class Names:
-    """A resolver: each host has a list of answers, one after the other; the last one stays."""
-
-    answers: dict[str, list[Sequence[str]]]
-    asked: list[str] = field(default_factory=list)
-
-    async def __call__(self, host: str) -> Sequence[str]:
-        self.asked.append(host)
-        known = self.answers.get(host)
-        if known is None:
-            raise OSError("no such host")
-        return known.pop(0) if len(known) > 1 else known[0]
-
-
-def names(**hosts: Sequence[str]) -> Names:
-    return Names({host.replace("_", "."): [answers] for host, answers in hosts.items()})
-
-
-async def no_names(host: str) -> Sequence[str]:
-    raise AssertionError(f"{host} was resolved")
-
-
-def no_network() -> httpx2.AsyncBaseTransport:
-    raise AssertionError("something was dialled")
-
-
-@dataclass
-class Web:
-    """A network in memory: answers by the address that was asked for, the host by its name."""
-
-    pages: dict[str, httpx2.Response]
-    requests: list[httpx2.Request] = field(default_factory=list)
-    connections: int = 0
-
-    def connect(self) -> httpx2.AsyncBaseTransport:
-        self.connections += 1
-        return httpx2.MockTransport(self.answer)
-
-    def answer(self, request: httpx2.Request) -> httpx2.Response:
-        self.requests.append(request)
-        return self.pages[f"{request.url.scheme}://{request.headers['host']}{request.url.raw_path.decode()}"]
-
-    @property
-    def dialled(self) -> list[str]:
-        return [request.url.host for request in self.requests]
-
-
-def page(status: int = 200, headers: dict[str, str] | None = None) -> httpx2.Response:
-    """An answer whose body is still on its way, as over a network."""
-
-    async def body() -> AsyncIterator[bytes]:
-        yield BODY
-
-    return httpx2.Response(status, headers=headers, content=body())
-
-
-def to(location: str, status: int = 302) -> httpx2.Response:
-    return httpx2.Response(status, headers={"location": location})
-
-
-async def refusal(address: str, limits: FetchLimits = LIMITS, **network: object) -> FetchError:
-    with pytest.raises(FetchError) as caught:
-        await fetch_picture(address, limits, **network)  # type: ignore[arg-type]
-    error = caught.value
-    assert error.what.startswith(f"“{shown_address(address)}” ")
-    assert error.what.endswith(".")
-    assert error.action.endswith(".")
-    assert error.__cause__ is None
-    assert error.__suppress_context__
-    rest = str(error).removeprefix(f"“{shown_address(address)}” ")
-    for private in (PUBLIC, PUBLIC_2, PUBLIC_6, "127.", "10.0", "::", "Errno", "Error", "0x"):
-        assert private not in rest
-    return error
-
-
-@asynccontextmanager
-async def serving(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    """A server on a free port of loopback; what its handlers raise fails the test."""
-    tasks: list[asyncio.Task[None]] = []
-
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            with suppress(ConnectionError):  # the client may leave at any time
-                await handler(reader, writer)
-        finally:
-            writer.close()
-
-    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        tasks.append(asyncio.ensure_future(handle(reader, writer)))
-
-    server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=tls)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        async with asyncio.timeout(5):
-            await asyncio.gather(*tasks)
-
-
-def answering(*parts: bytes, heads: list[bytes] | None = None) -> Handler:
-    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
-        if heads is not None:
-            heads.append(head)
-        for part in parts:
-            writer.write(part)
-            await writer.drain()
-
-    return handler
-
-
-def ok(body: bytes = BODY, *headers: bytes) -> bytes:
-    lines = (b"HTTP/1.1 200 OK", b"Content-Length: %d" % len(body), *headers)
-    return b"\r\n".join(lines) + b"\r\n\r\n" + body
-
 
 # --- the good way --------------------------------------------------------------------------------
 
@@ -186,7 +78,7 @@ async def test_the_checked_address_is_dialled_under_the_original_name() -> None:
     [
         (f"http://{PUBLIC}/", PUBLIC, PUBLIC),
         (f"http://{PUBLIC}./", PUBLIC, PUBLIC),
-        (f"http://[{PUBLIC_6}]:8080/", f"[{PUBLIC_6}]:8080", PUBLIC_6),
+        (f"http://[{PUBLIC_6}]:80/", f"[{PUBLIC_6}]", PUBLIC_6),
         ("HTTP://EXAMPLE.com", "example.com", PUBLIC),
         ("http://example.com:80", "example.com", PUBLIC),
         ("http://bücher.example/", "xn--bcher-kva.example", PUBLIC),
@@ -240,7 +132,7 @@ async def test_the_name_comes_from_the_address_as_written(path: str, name: str) 
 
 
 async def test_the_real_resolver_knows_localhost() -> None:
-    assert set(await fetch.resolve_host("localhost")) & {"127.0.0.1", "::1"}
+    assert set(await HostLookup()("localhost")) & {"127.0.0.1", "::1"}
     assert NOT_PUBLIC in (await refusal("http://localhost/", connect=no_network)).what
 
 
@@ -253,11 +145,14 @@ PRIVATE = """
     :: ::1 ::127.0.0.1 ::8.8.8.8 ::ffff:127.0.0.1 ::ffff:8.8.8.8 ::ffff:0:10.0.0.1 64:ff9b::7f00:1
     64:ff9b::808:808 64:ff9b:1::a00:1 100::1 fc00::1 fd00::1 fd00:ec2::254 fe80::1 fec0::1 ff02::1 2001::1
     2001:0:4136:e378:8000:63bf:3fff:fdd2 2001:db8::1 2001:10::1 2002:7f00:1:: 2002:808:808:: 3fff::1 5f00::1
-    4000::1 2606:4700::5efe:10.0.0.1 2606:4700::200:5efe:8.8.8.8
+    4000::1 2606:4700::5efe:10.0.0.1 2606:4700::200:5efe:8.8.8.8 ::ffff:7f00:1 ::ffff:a9fe:a9fe
+    0:0:0:0:0:ffff:a00:1 ::a9fe:a9fe 2606:4700:64::a9fe:a9fe 2606:4700:a9fe:a9fe:: 2606:4700:64:a9fe:a9:fe00::
+    2606:4700:64::64:6464:c800:0 2001:0:4136:e378:8000:63bf:5601:5601 192.0.0.170 169.254.170.2 169.254.42.42
 """.split()  # noqa: SIM905
 METADATA = """
     169.254.169.254 168.63.129.16 100.100.100.200 192.0.0.192 fd00:ec2::254 fe80::1 224.0.0.1
-    ::ffff:169.254.169.254 ::169.254.169.254 64:ff9b::a9fe:a9fe 2002:a9fe:a9fe:: ::
+    ::ffff:169.254.169.254 ::169.254.169.254 64:ff9b::a9fe:a9fe 2002:a9fe:a9fe:: :: 169.254.170.2
+    ::ffff:a9fe:a9fe 64:ff9b:1:a9fe:a9:fe00:: 2001:db8:64::a9fe:a9fe fd00:64::a83f:8110 fd00:42::42
 """.split()  # noqa: SIM905
 
 
@@ -299,6 +194,24 @@ def test_public_addresses_are_public(address: str) -> None:
         "http://%31%32%37.0.0.1/",
         "http://１２７.0.0.1/",
         "http://①②⑦.0.0.1/",
+        "http://127。0。0。1/",
+        "http://8．8．8．8/",
+        "http://8｡8｡8｡8/",
+        "http://example.com:８０/",
+        "http://example.com:8_0/",
+        "http://example.com:+80/",
+        "http://example.com: 80/",
+        "http://example.com:-1/",
+        "http://@example.com/",
+        "http://example.com@/",
+        "http://exa%6Dple.com/",
+        "http://example.com%2f.evil.example/",
+        "http://example.com%00.evil.example/",
+        "http://[::1]evil.example/",
+        "http://[::1].evil.example/",
+        "http://017700000001/",
+        "http://0000::1/",
+        "http://127.0.0.1:80:80/",
         "http://exa\u202emple.com/",
         "http://example.com\\@127.0.0.1.example/",
         "http://127.0.0.1\\.example.com/",
@@ -342,7 +255,7 @@ async def test_credentials_of_clouds_stay_closed_where_private_addresses_are_all
 @pytest.mark.parametrize(
     "address",
     [
-        *("ftp://example.com/a.png", "file:///etc/passwd", "data:image/png;base64,AAAA", "gopher://example.com/"),
+        *("ftp://example.com/a.png", "file:///etc/passwd", "gopher://example.com/"),
         *("javascript:alert(1)", "example.com/a.png", "//example.com/a.png", "http:example.com", "", "blob:http://a/b"),
         *("http:\\\\example.com", "ws://example.com", "C:\\a.png", "httpx://example.com/"),
     ],
@@ -362,18 +275,27 @@ async def test_user_names_and_passwords_are_refused_and_not_repeated(userinfo: s
     assert "secret" not in str(error)
 
 
-@pytest.mark.parametrize("port", [0, 1, 22, 25, 6379, 8000, 9200, 65536, 99999, -1])
+@pytest.mark.parametrize("port", [0, 1, 22, 25, 6379, 8000, 8080, 8443, 9200, 65536, 99999])
 async def test_unusual_ports_are_refused(port: int) -> None:
     error = await refusal(f"http://example.com:{port}/", resolve=no_names, connect=no_network)
     assert f"names port {port}," in error.what
 
 
-@pytest.mark.parametrize("port", [0, 65536, -1])
+@pytest.mark.parametrize("port", [0, 65536])
 async def test_ports_that_do_not_exist_are_refused_everywhere(port: int) -> None:
     await refusal(f"http://example.com:{port}/", LOCAL, resolve=no_names, connect=no_network)
 
 
-@pytest.mark.parametrize("port", [80, 443, 8080, 8443])
+@pytest.mark.parametrize("port", [8080, 8443, 3000])
+async def test_other_ports_go_with_private_addresses(port: int) -> None:
+    limits = FetchLimits(max_bytes=1000, timeout_s=5, allow_private=True)
+    web = Web({f"http://example.com:{port}/": page()})
+    lookup = names(example_com=[PUBLIC])
+    got = await fetch_picture(f"http://example.com:{port}/", limits, resolve=lookup, connect=web.connect)
+    assert got.data == BODY
+
+
+@pytest.mark.parametrize("port", [80, 443])
 @pytest.mark.parametrize("scheme", ["http", "https"])
 async def test_usual_ports_are_taken(scheme: str, port: int) -> None:
     address = str(httpx2.URL(f"{scheme}://example.com:{port}/"))
@@ -391,7 +313,6 @@ async def test_a_private_host_and_one_that_does_not_exist_look_the_same() -> Non
             "empty.internal",
             "odd.internal",
             "10.0.0.7",
-            "10。0。0。7",
             "[fd00::7]",
         )
     }
@@ -404,6 +325,47 @@ async def test_a_resolver_that_chokes_on_a_name() -> None:
 
     error = await refusal("http://a.example/", resolve=choke, connect=no_network)
     assert error.what.endswith(NOT_PUBLIC)
+
+
+# --- whatever is written, and whatever a resolver says -------------------------------------------
+
+PIECES = st.sampled_from(
+    """
+    http:// https:// HTTP:// // / \\ @ : [ ] . .. %2e %00 0x7f 0177 127 127.0.0.1 2130706433 ::1 ::ffff: a9fe
+    169.254.169.254 example.com 。 １２７ ⑦ :80 :443 :22 user:pw@ ? # xn--a \u00ad \u200d \u202e ß İ
+    """.split()  # noqa: SIM905
+)
+ADDRESSES = st.one_of(st.text(max_size=40), st.lists(PIECES, max_size=8).map("".join))
+ANSWERS = st.lists(st.ip_addresses().map(str) | st.sampled_from([PUBLIC, PUBLIC_6, *PRIVATE]), max_size=3)
+
+
+@settings(deadline=None)  # on a busy machine
+@given(ADDRESSES, ANSWERS, ADDRESSES)
+def test_only_public_addresses_are_dialled_and_only_those_that_were_answered(
+    address: str, answers: list[str], location: str
+) -> None:
+    dialled: list[str] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        dialled.append(request.url.host)
+        assert request.headers["host"]
+        return httpx2.Response(302, headers=[(b"location", location.encode("utf-8", "replace"))])
+
+    async def resolve(host: str) -> Sequence[str]:
+        assert not host.replace(".", "").isdigit()
+        return answers
+
+    with pytest.raises(FetchError) as caught:
+        asyncio.run(
+            fetch_picture(address, LIMITS, resolve=resolve, connect=lambda: httpx2.MockTransport(answer))
+        )
+    assert caught.value.what.startswith("“")
+    for host in dialled:
+        ip = ip_address(host)
+        assert ip.is_global
+        assert not ip.is_multicast
+        assert not ip.is_reserved
+        assert host in map(str, map(ip_address, answers)) or host in address or host in location
 
 
 # --- rebinding and redirects ---------------------------------------------------------------------
@@ -431,8 +393,8 @@ async def test_redirects_are_followed_by_name_over_fresh_connections(status: int
         {
             "http://a.example/x/y": to("../z?q=1", status),
             "http://a.example/z?q=1": to("//b.example/p", status),
-            "http://b.example/p": to("https://b.example:8443/p", status),
-            "https://b.example:8443/p": page(),
+            "http://b.example/p": to("https://b.example/p", status),
+            "https://b.example/p": page(),
         }
     )
     lookup = names(a_example=[PUBLIC], b_example=[PUBLIC])
@@ -499,182 +461,8 @@ async def test_redirects_come_to_an_end(hops: int, taken: bool) -> None:
         ).data == BODY
     else:
         error = await refusal("http://a.example/0", resolve=lookup, connect=web.connect)
-        assert "more than 5 times" in error.what
-    assert len(web.requests) == 6
-
-
-# --- answers -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("status", "why"),
-    [
-        *((404, "nothing"), (410, "nothing"), (401, "not allow"), (403, "not allow"), (451, "not allow")),
-        *((429, "too often"), (500, "a problem"), (503, "a problem"), (204, "(status 204)")),
-        *((206, "(status 206)"), (300, "(status 300)"), (302, "(status 302)"), (304, "(status 304)")),
-    ],
-)  # fmt: skip
-async def test_what_a_status_means(status: int, why: str) -> None:
-    web = Web({"http://a.example/": page(status)})
-    error = await refusal("http://a.example/", resolve=names(a_example=[PUBLIC]), connect=web.connect)
-    assert why in error.what
-
-
-@pytest.mark.parametrize("media_type", ["text/html", "Text/HTML; charset=utf-8", "application/xhtml+xml"])
-async def test_a_web_page_is_told_from_a_picture(media_type: str) -> None:
-    web = Web({"http://a.example/": page(headers={"content-type": media_type})})
-    error = await refusal("http://a.example/", resolve=names(a_example=[PUBLIC]), connect=web.connect)
-    assert error.what.endswith("is a web page, not a picture.")
-    assert error.action == "Open the picture itself, copy its address and add that."
-
-
-@pytest.mark.parametrize(
-    "encoding", [b"gzip", b"br", b"deflate", b"zstd", b"GZIP", b"gzip, identity", b"identity, gzip"]
-)
-async def test_compressed_answers_are_refused_undecoded(encoding: bytes) -> None:
-    bomb = gzip.compress(bytes(10_000_000))
-    limits = FetchLimits(max_bytes=len(bomb), timeout_s=5, allow_private=True)
-    async with serving(answering(ok(bomb, b"Content-Encoding: " + encoding))) as port:
-        assert "compressed" in (await refusal(f"http://127.0.0.1:{port}/", limits)).what
-
-
-async def test_an_identity_encoding_is_none() -> None:
-    async with serving(answering(ok(BODY, b"Content-Encoding: Identity"))) as port:
-        assert (await fetch_picture(f"http://127.0.0.1:{port}/", LOCAL)).data == BODY
-
-
-async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Chunks for as long as anybody listens."""
-    await reader.readuntil(b"\r\n\r\n")
-    writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-    while True:
-        writer.write(b"64\r\n" + bytes(100) + b"\r\n")
-        await writer.drain()
-
-
-async def test_the_cap_on_bytes_holds_without_a_length() -> None:
-    async with serving(endless) as port:
-        error = await refusal(f"http://127.0.0.1:{port}/", LOCAL)
-    assert "more than the 0.001 MB" in error.what
-    assert "--max-file-mb" in error.action
-
-
-async def test_an_announced_length_is_refused_before_any_byte_of_the_body() -> None:
-    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1001\r\n\r\n")
-        assert await reader.read() == b"", "the client leaves without waiting for a body"
-
-    async with serving(handler) as port:
-        assert "more than the" in (await refusal(f"http://127.0.0.1:{port}/", LOCAL)).what
-
-
-@pytest.mark.parametrize(("size", "taken"), [(1000, True), (1001, False)])
-async def test_the_cap_on_bytes_is_exact(size: int, taken: bool) -> None:
-    async with serving(answering(b"HTTP/1.1 200 OK\r\n\r\n", bytes(size))) as port:
-        if taken:
-            assert len((await fetch_picture(f"http://127.0.0.1:{port}/", LOCAL)).data) == size
-        else:
-            await refusal(f"http://127.0.0.1:{port}/", LOCAL)
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        b"",
-        b"SSH-2.0-OpenSSH_9.6\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\ntoo short",
-        b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnot a chunk\r\n",
-        b"HTTP/1.1 200 OK\r\nX: " + b"a" * 200_000 + b"\r\n\r\n",
-    ],
-)
-async def test_broken_answers(answer: bytes) -> None:
-    async with serving(answering(answer)) as port:
-        error = await refusal(f"http://127.0.0.1:{port}/", LOCAL)
-    assert error.what.endswith("cannot be reached, or broke off.")
-
-
-async def test_a_port_where_nobody_listens() -> None:
-    async with serving(answering()) as port:
-        pass
-    assert "cannot be reached" in (await refusal(f"http://127.0.0.1:{port}/", LOCAL)).what
-
-
-# --- time ----------------------------------------------------------------------------------------
-
-HURRY = FetchLimits(max_bytes=1000, timeout_s=0.2, allow_private=True)
-
-
-@pytest.mark.parametrize("start", [b"", b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nX-Padding: "])
-async def test_a_slow_drip_ends_with_the_time_for_the_whole_fetch(start: bytes) -> None:
-    left = asyncio.Event()
-
-    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(start)
-        try:
-            while not reader.at_eof():
-                writer.write(b"a" * bool(start))
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(0.02):
-                        await reader.read(1)
-        finally:
-            left.set()
-
-    async with serving(drip) as port, asyncio.timeout(2):
-        error = await refusal(f"http://127.0.0.1:{port}/", HURRY)
-        await left.wait()
-    assert error.what.endswith("took longer than 0.2 seconds.")
-    assert "--fetch-timeout-s" in error.action
-
-
-async def test_a_resolver_that_stalls_keeps_no_thread_from_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    answered = threading.Event()
-
-    def stall(*_: object, **__: object) -> list[object]:
-        answered.wait(10)
-        return []
-
-    monkeypatch.setattr(socket, "getaddrinfo", stall)
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
-    look_up = asyncio.create_task(fetch.resolve_host("silent.example"))
-    try:
-        await asyncio.sleep(0)
-        async with asyncio.timeout(5):
-            assert await asyncio.to_thread(lambda: "served") == "served"
-        assert not look_up.done()
-    finally:
-        answered.set()
-        assert await look_up == []
-
-
-async def test_the_time_counts_the_resolver_too() -> None:
-    async def never(host: str) -> Sequence[str]:
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    assert (
-        "took longer" in (await refusal("http://a.example/", HURRY, resolve=never, connect=no_network)).what
-    )
-
-
-async def test_a_cancelled_fetch_hangs_up() -> None:
-    asked, left = asyncio.Event(), asyncio.Event()
-
-    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        asked.set()
-        assert await reader.read() == b""
-        left.set()
-
-    async with serving(handler) as port, asyncio.timeout(5):
-        task = asyncio.create_task(fetch_picture(f"http://127.0.0.1:{port}/", LOCAL))
-        await asked.wait()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        await left.wait()
+        assert "more than 3 times" in error.what
+    assert len(web.requests) == 4
 
 
 # --- TLS -----------------------------------------------------------------------------------------
@@ -734,25 +522,3 @@ async def test_the_certificate_is_checked_against_the_original_name(
             error = await refusal(address, LOCAL, resolve=lookup, connect=connect)
             assert "no valid certificate" in error.what
     assert wanted == [host]
-
-
-# --- showing an address --------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("address", "shown"),
-    [
-        ("https://example.com/a.png", "https://example.com/a.png"),
-        ("https://user:pw@example.com/a.png?token=abc#x", "https://example.com/a.png?…"),
-        ("user:pw@example.com/x", "example.com/x"),
-        ("http:\\\\u:pw@example.com\\x", "http:\\\\example.com\\x"),
-        ("https://a@b:pw@example.com/@me/x.jpg", "https://example.com/@me/x.jpg"),
-        ("https://example.com#pw", "https://example.com?…"),
-        (" https://example.com/\u202egnp\r\nx ", "https://example.com/gnpx"),
-        ("https://example.com/" + "a" * 200, "https://example.com/" + "a" * 79 + "…"),
-        ("", ""),
-    ],
-)
-def test_an_address_is_shown_short_and_without_secrets(address: str, shown: str) -> None:
-    assert shown_address(address) == shown
-    assert len(shown) <= fetch.SHOWN_CHARS
