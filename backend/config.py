@@ -1,23 +1,58 @@
 """Settings: one typed object filled by flags, the environment and an env file, in this order of weight."""
 
 import os
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any
 
 from dotenv import load_dotenv
-from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from backend.errors import ConfigError
-from backend.types import FetchLimits, ImageLimits
+from backend.types import DecoderLimits, FetchLimits, ImageLimits, ImportLimits, StreamLimits
 
 ENV_PREFIX = "SIGHTLINE_"
 MEGA = 1_000_000
+LOOPBACK = ("127.0.0.1", "::1")
+PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")  # RFC 1918
 
 
 def _default_data_dir() -> Path:
     """The XDG base directory for a person's own data (freedesktop.org, XDG Base Directory 0.8)."""
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "sightline"
+
+
+def _default_workers() -> int:
+    """As many as there are cores for this process, few enough to leave memory to the model."""
+    return min(4, os.cpu_count() or 1)
+
+
+def _split(value: object) -> object:
+    """Words from the environment, comma-separated, or from a repeated flag."""
+    items = [value] if isinstance(value, str) else value
+    if not isinstance(items, list | tuple):
+        return value
+    return tuple(word.strip() for item in items for word in str(item).split(",") if word.strip())
+
+
+def _default_trusted_proxies() -> tuple[str, ...]:
+    """Those on this machine; into the container of a Space comes only its proxy, from a private address."""
+    return LOOPBACK + PRIVATE if "SPACE_ID" in os.environ else LOOPBACK
+
+
+def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Raise ValueError where one is no address or network, or everybody's, which would let anybody lie.
+
+    So ``*`` is refused, and ``0.0.0.0/0`` and ``::/0``, which say the same.
+    """
+    for word in value:
+        if not ip_network(word).prefixlen:
+            raise ValueError(f"{word} is every address")
+    return value
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
 class Settings(BaseSettings):
@@ -28,9 +63,31 @@ class Settings(BaseSettings):
     )
 
     model: str | None = Field(
-        None, description="Model to load: a Hugging Face id or a folder. [default: demo]"
+        None,
+        description="Model to load: a Hugging Face id or a folder. [default: demo, or none with --base-url]",
     )
-    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 opens the app to the network.")
+    base_url: Words = Field(
+        (),
+        description="OpenAI-compatible server whose models to offer: [NAME=]https://host/v1; repeatable. "
+        "OPENAI_BASE_URL names one too.",
+    )
+    api_key_file: Words = Field(
+        (),
+        description="File with a server's key: [NAME=]PATH; repeatable. Otherwise OPENAI_API_KEY.",
+    )
+    default_model: str | None = Field(
+        None, description="Model of the menu that new chats start with. [default: the first]"
+    )
+    model_info: Words = Field(
+        (),
+        description='What a server does not tell of its models: "MODEL context_length=N image_limit=N '
+        'reasoning=yes video=no box_dialect=NAME"; MODEL may hold *; repeatable.',
+    )
+    host: str = Field(
+        "127.0.0.1",
+        description="Address to listen on; 0.0.0.0 opens the app to the network.",
+        validation_alias=AliasChoices("SIGHTLINE_HOST", "GRADIO_SERVER_NAME"),
+    )
     port: int = Field(
         7860,
         ge=1,
@@ -41,7 +98,7 @@ class Settings(BaseSettings):
     data_dir: Path = Field(
         default_factory=_default_data_dir, description="Folder for chats, pictures and logs."
     )
-    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+    allowed_hosts: Words = Field(
         (),
         description="Further host names under which people reach the app (behind a proxy), comma-separated.",
     )
@@ -53,41 +110,120 @@ class Settings(BaseSettings):
         ge=64,
         description="Longest side of a picture as the model gets it, in pixels; larger ones are reduced.",
     )
+    max_pdf_pages: int = Field(10, ge=1, description="Pages of a PDF that are used, each as a picture.")
     max_images_per_message: int = Field(10, ge=1, description="Pictures per message.")
+    max_message_mb: int = Field(100, ge=1, description="Megabytes of all files of a message together.")
     max_images_per_chat: int = Field(50, ge=1, description="Pictures per chat.")
     max_message_chars: int = Field(100_000, ge=1, description="Characters per message.")
+    max_import_mb: int = Field(50, ge=1, description="Megabytes per file that is imported as a chat.")
     max_chat_messages: int = Field(1000, ge=2, description="Messages per chat.")
+    decode_workers: int = Field(
+        default_factory=_default_workers,
+        ge=1,
+        description="Processes that decode pictures. [default: one for each core, 4 at most]",
+    )
+    decode_timeout_s: float = Field(20.0, gt=0, description="Seconds to decode a picture or document.")
+    decode_memory_mb: int = Field(
+        2048, ge=128, description="Megabytes of memory that one process which decodes may take."
+    )
+    decode_in_flight_mb: int = Field(
+        200, ge=1, description="Megabytes of files that are decoded at the same time; more wait."
+    )
     fetch_timeout_s: float = Field(15.0, gt=0, description="Seconds to fetch a picture from a web address.")
+    max_fetches: int = Field(16, ge=1, description="Pictures that are fetched at the same time.")
+    max_fetches_per_host: int = Field(
+        4, ge=1, description="Of these, pictures from one site, or from one IP address."
+    )
     allow_private_addresses: bool = Field(
-        False, description="Fetch pictures from private and local addresses too. Never on a public site."
+        False,
+        description="Fetch from private and local addresses and any port too. Never on a public site.",
     )
     max_streams: int = Field(64, ge=1, description="Replies that stream at the same time.")
     queue_length: int = Field(256, ge=1, description="Messages that may wait for their turn.")
+    max_streams_per_visitor: int = Field(
+        4, ge=1, description="Replies that one visitor may have under way, those in line included."
+    )
+    max_streams_per_address: int = Field(
+        16,
+        ge=1,
+        description="Replies that one address may have under way; of IPv6 the first 64 bits are one address.",
+    )
+    messages_per_minute: int = Field(30, ge=1, description="Messages that one visitor may send in a minute.")
+    messages_per_minute_per_address: int = Field(
+        120, ge=1, description="Messages that may come from one address in a minute."
+    )
+    pictures_per_minute_per_address: int = Field(
+        300, ge=1, description="Pictures that may come from one address in a minute, uploaded or fetched."
+    )
+    trusted_proxies: Annotated[Words, AfterValidator(_networks)] = Field(
+        default_factory=_default_trusted_proxies,
+        description="Addresses or networks of the proxies whose X-Forwarded-For and X-Forwarded-Proto count, "
+        "comma-separated. [default: 127.0.0.1,::1; in a Hugging Face Space private networks too]",
+    )
+    auth: Path | None = Field(
+        None,
+        description="File of name:password lines. People then have to log in, and every account is an "
+        "operator.",
+    )
+    grace_s: float = Field(
+        5.0,
+        ge=0,
+        description="Seconds for which a reply goes on after the last page that showed it was left.",
+    )
     idle_timeout_s: float = Field(
         300.0, gt=0, description="Seconds without a token after which a reply is given up."
     )
 
     @property
     def image_limits(self) -> ImageLimits:
-        return ImageLimits(self.max_file_mb * MEGA, self.max_megapixels * MEGA, self.image_side)
+        return ImageLimits(
+            self.max_file_mb * MEGA, self.max_megapixels * MEGA, self.image_side, self.max_pdf_pages
+        )
+
+    @property
+    def decoder_limits(self) -> DecoderLimits:
+        return DecoderLimits(
+            self.decode_workers,
+            self.decode_timeout_s,
+            self.decode_memory_mb * MEGA,
+            self.decode_in_flight_mb * MEGA,
+        )
+
+    @property
+    def import_limits(self) -> ImportLimits:
+        return ImportLimits(
+            self.max_import_mb * MEGA,
+            self.max_chat_messages,
+            self.max_images_per_chat,
+            self.max_images_per_message,
+        )
 
     @property
     def fetch_limits(self) -> FetchLimits:
-        return FetchLimits(self.max_file_mb * MEGA, self.fetch_timeout_s, self.allow_private_addresses)
-
-    @field_validator("data_dir")
-    @classmethod
-    def _expand(cls, value: Path) -> Path:
-        return value.expanduser()
-
-    @field_validator("allowed_hosts", mode="before")
-    @classmethod
-    def _split(cls, value: object) -> object:
-        return (
-            tuple(filter(None, (host.strip() for host in value.split(","))))
-            if isinstance(value, str)
-            else value
+        return FetchLimits(
+            max_bytes=self.max_file_mb * MEGA,
+            timeout_s=self.fetch_timeout_s,
+            allow_private=self.allow_private_addresses,
+            fetches=self.max_fetches,
+            fetches_per_host=self.max_fetches_per_host,
         )
+
+    @property
+    def stream_limits(self) -> StreamLimits:
+        return StreamLimits(
+            streams=self.max_streams,
+            streams_per_visitor=self.max_streams_per_visitor,
+            streams_per_address=self.max_streams_per_address,
+            line=self.queue_length,
+            messages_per_minute=self.messages_per_minute,
+            messages_per_minute_per_address=self.messages_per_minute_per_address,
+            pictures_per_minute_per_address=self.pictures_per_minute_per_address,
+        )
+
+    @field_validator("data_dir", "auth")
+    @classmethod
+    def _expand(cls, value: Path | None) -> Path | None:
+        return value and value.expanduser()
 
 
 def load_settings(flags: dict[str, Any], env_file: Path | None = None) -> Settings:

@@ -3,18 +3,26 @@
     SightlineError
     ├── ConfigError             a flag, variable or file that cannot be used
     ├── ImageError              a picture that cannot be taken
+    ├── ImportFileError         a file that cannot become a chat
     ├── FetchError              a web address that cannot be fetched
+    │   └── WebPageError            it leads to a page, which may name a preview picture
     ├── StoreError              the chats on disk
     │   └── NotFoundError           no such chat, message or picture, or somebody else's
     ├── LimitError              a limit of this installation, named with its setting
+    ├── NotAllowedError         what only an operator may do
     └── EngineError             the model could not answer
-        ├── EngineUnavailableError  it failed to start, or was stopped
+        ├── EngineUnavailableError  it cannot be reached, failed to start, or was stopped
         ├── EngineDiedError         it ended while it was answering
+        ├── KeyRefusedError         its server wants another key
+        ├── RateLimitedError        its server has had enough of us for now
+        ├── ServerFaultError        its server failed
+        ├── NoChatServerError       what answered is no server of this API
         ├── TooManyImagesError
         ├── ContextOverflowError
         ├── UndecodableImageError
         ├── UnknownModelError
         ├── RejectedError           any other request that the engine refuses
+        ├── EmptyAnswerError        it answered with nothing
         └── InterruptedStreamError  the answer broke off
 
 Each says in ``what`` what happened and in ``action`` what to do next, as whole sentences for a
@@ -46,6 +54,14 @@ class FetchError(SightlineError):
     """A web address that cannot be fetched; ``what`` names it as the person wrote it."""
 
 
+class WebPageError(FetchError):
+    """A web page instead of a picture; ``preview`` is the address of a picture that it names, if any."""
+
+    def __init__(self, what: str, action: str, preview: str | None = None) -> None:
+        super().__init__(what, action)
+        self.preview = preview
+
+
 class StoreError(SightlineError):
     """The chats on disk cannot be read or written."""
 
@@ -54,8 +70,16 @@ class NotFoundError(StoreError):
     """No such chat, message or picture among those of this owner. Somebody else's look the same."""
 
 
+class ImportFileError(SightlineError):
+    """A file that cannot become a chat."""
+
+
 class LimitError(SightlineError):
     """A limit of this installation; ``action`` names the setting that moves it."""
+
+
+class NotAllowedError(SightlineError):
+    """Only an operator of this installation may do this."""
 
 
 class EngineError(SightlineError):
@@ -63,11 +87,27 @@ class EngineError(SightlineError):
 
 
 class EngineUnavailableError(EngineError):
-    """The engine failed to start, or was stopped."""
+    """The engine cannot be reached, failed to start, or was stopped."""
 
 
 class EngineDiedError(EngineError):
     """The engine ended while it was answering."""
+
+
+class KeyRefusedError(EngineError):
+    """The server takes no request with this key, or none without one."""
+
+
+class RateLimitedError(EngineError):
+    """The server answers no more requests of ours for now."""
+
+
+class ServerFaultError(EngineError):
+    """The server failed for a reason of its own."""
+
+
+class NoChatServerError(EngineError):
+    """What answered speaks another language than this API: a web page, say."""
 
 
 class TooManyImagesError(EngineError):
@@ -88,6 +128,10 @@ class UnknownModelError(EngineError):
 
 class RejectedError(EngineError):
     """The engine refused the request for a reason of its own."""
+
+
+class EmptyAnswerError(EngineError):
+    """The answer ended well, and holds nothing."""
 
 
 class InterruptedStreamError(EngineError):

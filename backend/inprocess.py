@@ -1,9 +1,8 @@
 """vLLM in this process: an ``Engine`` whose requests reach vLLM's own FastAPI app without a socket.
 
-The only module that imports vllm, and only once the engine starts: that import takes seconds. vLLM's
-asynchronous engine lives on an event loop of its own in a daemon thread, so that a page in the same
-process keeps answering while a model loads. Supports vLLM 0.26 to 0.32; where its names moved in
-between, ``_vllm`` finds them.
+vllm is imported by way of vllm_entry.py, and only once the engine starts. Its asynchronous engine lives
+on an event loop of its own in a daemon thread, so that a page in the same process keeps answering while
+a model loads.
 """
 
 import argparse
@@ -11,29 +10,32 @@ import asyncio
 import concurrent.futures
 import contextlib
 import dataclasses
-import importlib
-import importlib.util
 import os
+import signal
 import threading
 import time
 import types
-from collections.abc import AsyncGenerator, Callable, MutableMapping
+from collections.abc import AsyncGenerator, Callable, Collection, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import httpx2
 import psutil
 
-from backend import vllm_log
+from backend import vllm_entry, vllm_log
 from backend.asgi_transport import AsgiTransport
-from backend.errors import ConfigError, EngineDiedError, EngineError, EngineUnavailableError, SightlineError
+from backend.errors import EngineDiedError, EngineError, EngineUnavailableError, SightlineError
 from backend.openai_engine import OpenAIEngine
-from backend.types import Capabilities, ChatRequest, EngineState, Event
-from backend.vllm_args import QUIET_FLAGS, EnginePlan, cpu_defaults
+from backend.servers import Server
+from backend.types import Capabilities, ChatRequest, EngineState, Event, ModelInfo, Vision
+from backend.vllm_args import EnginePlan
 
 HEALTH_CHECK_S = 0.2
 STOP_TIMEOUT_S = 8.0
+THREAD = "vllm"  # the name of the thread in which it loads and runs
+RESTART_TIMEOUT_S = 60.0  # a load in this very process cannot be broken off
+RESTARTED = "Started again. "
 STAGE_S = 1.0  # how long what the log told of a start is told on: every open page asks
 RESTART_WINDOW_S = 600.0  # an engine that dies twice within it is given up
 
@@ -61,13 +63,13 @@ class _Status:
     since: float
     note: str = ""
     error: SightlineError | None = None
-    capabilities: Capabilities | None = None  # once ready
 
 
 class InProcessEngine:
     """An ``Engine`` over vLLM in this process.
 
-    ``on_change`` is called from the engine's thread after each change of state.
+    ``on_change`` is called from the engine's thread after each change of state. Stopping ends all child
+    processes of this process, vLLM's, except those that ``spared`` names by their ids.
     """
 
     def __init__(
@@ -77,11 +79,13 @@ class InProcessEngine:
         *,
         idle_timeout_s: float = 300.0,
         on_change: Callable[["InProcessEngine"], None] = lambda engine: None,
+        spared: Callable[[], Collection[int]] = frozenset,
     ) -> None:
         self._plan = plan
         self._log = log
         self._idle_timeout_s = idle_timeout_s
         self._on_change = on_change
+        self._spared = spared
         self._status = _Status(EngineState.LOADING, time.monotonic())
         # Once failed or stopped it holds the error as a value: raised, one exception object would hold on
         # to every request that met it.
@@ -90,8 +94,16 @@ class InProcessEngine:
         self._stage = vllm_log.stage("")
         self._stage_read_at = float("-inf")
         self._vllm_engine: Any = None
+        self._models: tuple[ModelInfo, ...] = (ModelInfo(plan.model),)
+        self._served_name = plan.model
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="vllm", daemon=True)
+        self._turning = threading.Lock()  # held by whoever stops it or starts it again
+        self._restarting = False
+        self._closing = threading.Event()  # for good
+        self._thread = self._new_thread()
+
+    def _new_thread(self) -> threading.Thread:
+        return threading.Thread(target=self._run, name=THREAD, daemon=True)
 
     # What other threads call.
 
@@ -111,13 +123,11 @@ class InProcessEngine:
     async def capabilities(self) -> Capabilities:
         """See ``Engine.capabilities``."""
         status = self._status
-        seconds = time.monotonic() - status.since
-        if status.capabilities is not None:
-            return status.capabilities
         if status.state is EngineState.LOADING:
-            stage = await self._loading_stage()
-            return Capabilities(status.state, stage=f"{status.note}{stage}", state_s=seconds)
-        return Capabilities(status.state, stage=str(status.error or ""), state_s=seconds)
+            stage = f"{status.note}{await self._loading_stage()}"
+        else:
+            stage = str(status.error or "")
+        return Capabilities(status.state, stage, time.monotonic() - status.since, self._models)
 
     async def _loading_stage(self) -> str:
         now = time.monotonic()
@@ -149,24 +159,72 @@ class InProcessEngine:
 
     def _by_served_name(self, request: ChatRequest) -> ChatRequest:
         """The menu shows the model as it was named; vLLM may serve it under --served-model-name."""
-        now = self._status.capabilities
-        if request.model != self._plan.model or now is None:
+        if request.model != self._plan.model:  # an adapter of --lora-modules
             return request
-        return dataclasses.replace(request, model=now.models[0])
+        return dataclasses.replace(request, model=self._served_name)
 
-    def stop(self) -> None:
-        """End the engine and all its processes; returns within about ten seconds."""
+    def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
+        """End the engine and all its processes; returns within about two seconds more than ``timeout_s``.
+
+        A load ends only at its next step: with a shorter time its thread may be left running.
+        """
+        self._closing.set()
+        with self._turning:
+            self._end(timeout_s, self._status.state is EngineState.LOADING)
+
+    def restart(self) -> None:
+        """End the engine, whatever it does, and load it again; returns once that begins.
+
+        Replies that are being written break off. What waits for the engine goes on waiting.
+
+        Raises:
+            EngineUnavailableError: it would not end, or somebody else is at it.
+        """
+        if not self._turning.acquire(blocking=False):
+            raise EngineUnavailableError("The model is being restarted already.", "Wait until it is there.")
+        try:
+            if not self._closing.is_set():
+                self._restart()
+        finally:
+            self._turning.release()
+
+    def _restart(self) -> None:
+        was_loading = self._status.state is EngineState.LOADING
+        self._change(_Status(EngineState.LOADING, time.monotonic(), note=RESTARTED))
+        if self._client.done():  # who asks from now on waits for the next engine
+            self._client = concurrent.futures.Future()
+        self._restarting = True
+        self._end(RESTART_TIMEOUT_S, was_loading)
+        self._restarting = False
+        if self._closing.is_set():
+            return
+        if self._thread.is_alive():
+            raise EngineUnavailableError("The model does not stop.", "Stop the app, and start it again.")
+        if self._client.done():  # it had come up, or given up, while it was being ended
+            self._client = concurrent.futures.Future()
+            self._change(_Status(EngineState.LOADING, time.monotonic(), note=RESTARTED))
+        self._stopping.clear()
+        self._thread = self._new_thread()
+        self._thread.start()
+
+    def _end(self, timeout_s: float, is_loading: bool) -> None:
         self._stopping.set()
         if not self._thread.is_alive():
             return
-        if self._status.state is EngineState.LOADING:
-            _kill_children()  # the thread sits in vLLM's start, which ends when its child does
-        self._thread.join(STOP_TIMEOUT_S)
-        _kill_children()
+        if is_loading:
+            _kill_children(self._spared)  # the thread sits in vLLM's start, which ends when its child does
+        deadline = time.monotonic() + timeout_s
+        while self._thread.is_alive() and time.monotonic() < deadline:
+            self._thread.join(HEALTH_CHECK_S)
+            if self._restarting and self._closing.is_set():  # stop() has less time
+                break
+        _kill_children(self._spared)
 
     # What runs in the engine's thread.
 
     def _run(self) -> None:
+        # A terminal sends Ctrl-C to all processes; vLLM's inherit this mask, and are ended by this one.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         asyncio.run(self._supervise())
 
     async def _supervise(self) -> None:
@@ -185,14 +243,16 @@ class InProcessEngine:
                 self._fail(EngineDiedError("The model stopped working, twice.", "See the engine's log."))
                 return
             last_start = time.monotonic()
+        if self._restarting:
+            return
         self._give_up(EngineUnavailableError("The app is shutting down.", "Start it again."))
         self._change(_Status(EngineState.STOPPED, time.monotonic()))
 
     async def _serve(self) -> None:
         """Load the model and serve until stopped, or until the engine dies: from then on it is loading."""
-        self._log_start = vllm_log.size(self._log)
-        vllm = _vllm()
-        arguments = _parse(vllm, self._plan)
+        self._log_start, self._stage = vllm_log.size(self._log), vllm_log.stage("")
+        vllm = vllm_entry.names()
+        arguments = vllm_entry.parse(vllm, self._plan)
         async with vllm.build_async_engine_client(arguments) as engine:
             tasks = await engine.get_supported_tasks()
             app = vllm.build_app(arguments, tasks, engine.model_config)
@@ -202,14 +262,17 @@ class InProcessEngine:
             transport = AsgiTransport(app, asyncio.get_running_loop())
             self._vllm_engine = engine
             client = OpenAIEngine(
-                "http://in-process/v1",
-                os.environ.get("VLLM_API_KEY") or "none",
+                Server("", "http://in-process/v1", os.environ.get("VLLM_API_KEY", "")),
                 http_client=httpx2.AsyncClient(transport=transport, timeout=None),
                 idle_timeout_s=self._idle_timeout_s,
             )
-            now = time.monotonic()
-            self._change(_Status(EngineState.READY, now, capabilities=await _capabilities(client, engine)))
+            if self._stopping.is_set():
+                return
+            self._served_name, self._models = await _menu(
+                client, self._plan.model, arguments, engine.model_config
+            )
             self._client.set_result(client)
+            self._change(_Status(EngineState.READY, time.monotonic()))
             while not self._stopping.is_set() and not engine.errored:  # noqa: ASYNC110 - no event for either
                 await asyncio.sleep(HEALTH_CHECK_S)
             if not self._stopping.is_set():  # told before the engine is taken down, which takes its time
@@ -240,104 +303,52 @@ class InProcessEngine:
         self._on_change(self)
 
 
-async def _capabilities(client: OpenAIEngine, engine: Any) -> Capabilities:
-    """What the endpoint tells, and the picture limit, which only the engine's configuration knows."""
-    told = await client.capabilities()
-    multimodal = engine.model_config.multimodal_config
+async def _menu(
+    client: OpenAIEngine, name: str, arguments: argparse.Namespace, model_config: Any
+) -> tuple[str, tuple[ModelInfo, ...]]:
+    """What vLLM calls its model; and that model under the ``name`` that the person gave, then adapters.
+
+    The picture limit, whether it reasons, and how it reads a picture are known only here: vLLM's list of
+    models does not tell them.
+    """
+    multimodal = model_config.multimodal_config
     limit = multimodal.get_limit_per_prompt("image") if multimodal is not None else 0
-    return dataclasses.replace(told, image_limit=limit)
+    reasons = bool(getattr(arguments, "reasoning_parser", None))
+    vision = _vision(model_config.hf_config)
+    served = [
+        dataclasses.replace(model, image_limit=limit, reasoning=reasons, vision=vision)
+        for model in (await client.capabilities()).models
+    ]
+    own_names = arguments.served_model_name or [served[0].id]
+    adapters = [model for model in served if model.id not in own_names]  # of --lora-modules
+    return served[0].id, (dataclasses.replace(served[0], id=name), *adapters)
 
 
-# name -> where it is: since 0.27 or so, and before.
-_NAMES = {
-    "build_async_engine_client": (
-        "vllm.entrypoints.launchers.api_server.entry",
-        "vllm.entrypoints.openai.api_server",
-    ),
-    "init_app_state": (
-        "vllm.entrypoints.launchers.api_server.app_state",
-        "vllm.entrypoints.openai.api_server",
-    ),
-    "build_app": ("vllm.entrypoints.launchers.app", "vllm.entrypoints.openai.api_server"),
-    "make_arg_parser": ("vllm.entrypoints.launchers.cli_args", "vllm.entrypoints.openai.cli_args"),
-    "validate_parsed_serve_args": ("vllm.entrypoints.launchers.cli_args", "vllm.entrypoints.openai.cli_args"),
-    "FlexibleArgumentParser": ("vllm.utils.argparse_utils",),
-    "current_platform": ("vllm.platforms",),
-}
+def _vision(config: Any) -> Vision | None:
+    """Of Pixtral's and Mistral 3's configurations, in Mistral's own form or that of transformers."""
+    eye = getattr(config, "vision_config", None)
+    if eye is None or "pixtral" not in (getattr(eye, "model_type", ""), config.model_type):
+        return None
+    merged = getattr(eye, "spatial_merge_size", None) or getattr(config, "spatial_merge_size", None) or 1
+    return Vision(eye.image_size, eye.patch_size * merged)
 
 
-def _vllm() -> types.SimpleNamespace:
-    """vLLM's names, from where the installed version has them.
-
-    Raises:
-        EngineUnavailableError: vLLM is not installed.
-    """
-    if importlib.util.find_spec("vllm") is None:
-        raise EngineUnavailableError(
-            "vLLM is not installed here.", "Run “make install”, which adds the build that fits this machine."
-        )
-    return types.SimpleNamespace(**{name: _import(name, *modules) for name, modules in _NAMES.items()})
-
-
-def _import(name: str, module: str, *older: str) -> Any:
-    try:
-        return getattr(importlib.import_module(module), name)
-    except ModuleNotFoundError:
-        if not older:
-            raise
-        return _import(name, *older)
-
-
-def _parser(vllm: types.SimpleNamespace) -> argparse.ArgumentParser:
-    parser = vllm.FlexibleArgumentParser(prog="sightline serve", usage="%(prog)s MODEL [flags]")
-    return cast(argparse.ArgumentParser, vllm.make_arg_parser(parser))
-
-
-def engine_help() -> str:
-    """vLLM's own flags, as its parser describes them."""
-    # The parser's own format_help() lists groups only.
-    return argparse.ArgumentParser.format_help(_parser(_vllm()))
-
-
-def _parse(vllm: types.SimpleNamespace, plan: EnginePlan) -> argparse.Namespace:
-    """Read the plan's flags with vLLM's own parser.
-
-    Raises:
-        ConfigError: a flag that vLLM does not know, or a value that it does not take.
-    """
-
-    def refuse(message: str) -> None:
-        raise ConfigError(
-            f"vLLM does not take these flags: {message.removesuffix('.')}.",
-            "“sightline serve --help-engine” lists vLLM's flags, --help the app's own.",
-        )
-
-    parser = _parser(vllm)
-    parser.error = refuse  # type: ignore[method-assign, assignment]
-    defaults: tuple[str, ...] = ()
-    if vllm.current_platform.is_cpu():
-        # One process less, and faster on few cores; vLLM reads it when it makes its configuration.
-        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-        defaults = cpu_defaults(plan, os.environ, psutil.virtual_memory().available)
-    arguments = parser.parse_args([*QUIET_FLAGS, *defaults, *plan.argv])  # the last of two wins
-    if getattr(arguments, "model_tag", None):
-        raise ConfigError(
-            f"“{arguments.model_tag}” stands alone among the flags.",
-            "The model comes first: sightline serve MODEL --flag value …",
-        )
-    if arguments.api_key or arguments.hf_token not in (None, False):
-        raise ConfigError("A secret was given by a flag.", "Set VLLM_API_KEY or HF_TOKEN in the environment.")
-    try:
-        vllm.validate_parsed_serve_args(arguments)
-    except (TypeError, ValueError) as error:
-        refuse(str(error).removeprefix("Error: "))
-    return arguments
-
-
-def _kill_children() -> None:
-    """End what is left of vLLM's processes, which are all the children that this process has."""
+def _kill_children(spared: Callable[[], Collection[int]]) -> None:
+    """End what is left of vLLM's processes: all the children that this process has, but those spared."""
     children = psutil.Process().children(recursive=True)
-    for child in children:
+    kept = spared()  # after the list: whoever comes in between is not on it
+    ended = [child for child in children if child.pid not in kept and not _is_tracker(child)]
+    for child in ended:
         with contextlib.suppress(psutil.NoSuchProcess):
             child.kill()
-    psutil.wait_procs(children, timeout=5)
+    psutil.wait_procs(ended, timeout=5)
+
+
+def _is_tracker(process: psutil.Process) -> bool:
+    """Whether it is multiprocessing's own, which also knows the semaphores of those that are spared.
+
+    It ends with this process, and complains on the console when it has to be started a second time.
+    """
+    with contextlib.suppress(psutil.Error):
+        return any("multiprocessing.resource_tracker" in word for word in process.cmdline())
+    return False

@@ -4,271 +4,277 @@ The only module that imports openai. Wire format: OpenAI API reference, "Create 
 """
 
 import asyncio
-import json
-import re
+import contextlib
+import dataclasses
 import time
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, aclosing
 from typing import Any, cast
 
 import httpx2
 import openai
 
-from backend import errors
+from backend import engine_errors, token_count
+from backend.answer import MAX_LINE_BYTES, Progress, read_json, read_lines
+from backend.dialect import Dialect, learn, wire_body
+from backend.engine_errors import Peer, Refusal
+from backend.errors import EngineError
+from backend.model_list import owner_of_models, read_llamacpp_props, read_models, read_ollama_show
+from backend.servers import Origin, Server
 from backend.types import (
     Capabilities,
     ChatRequest,
     EngineState,
     Event,
     Finished,
-    FinishReason,
-    Message,
-    Part,
-    ReasoningDelta,
-    Sampling,
-    Stats,
-    Text,
-    TextDelta,
+    ModelInfo,
+    Waiting,
+)
+
+CONNECT_TIMEOUT_S = 10.0
+LIST_TIMEOUT_S = 10.0  # for the list of models, which the page waits for
+MAX_PATIENCE_S = 60.0  # longer than that nobody watches a countdown
+OLLAMA_MODELS = 50  # each is asked for by itself
+NO_KEY = "none"  # the SDK insists on one; the client takes it out again
+DIALECT_STATUS = (400, 422, 500)  # llama.cpp says 500 to what its template does not take
+BOM = b"\xef\xbb\xbf"
+SSE_FIELDS = (b"data", b"event", b"id", b"retry", b"")  # WHATWG HTML, 9.2; a comment has an empty name
+# What a server gets of the headers, where the environment's OPENAI_ variables are not meant for it.
+SENT_HEADERS = frozenset(
+    {"host", "accept", "accept-encoding", "connection", "user-agent", "authorization"}
+    | {"content-type", "content-length", "transfer-encoding"}
+    | {"x-stainless-raw-response"}  # by which the SDK knows later how the answer is wanted
 )
 
 
 class OpenAIEngine:
-    """An ``Engine`` at ``base_url`` (with its ``/v1``).
+    """An ``Engine`` at a server's base URL (with its ``/v1``).
 
     ``http_client`` replaces the network, ``idle_timeout_s`` is how long nothing may arrive.
     """
 
     def __init__(
         self,
-        base_url: str,
-        api_key: str,
+        server: Server,
         *,
         http_client: httpx2.AsyncClient | None = None,
         idle_timeout_s: float = 300.0,
     ) -> None:
+        # What stalls is noticed below, by what arrives: only the connection has a time of its own.
+        timeout = httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S)
         # No retries: once a token was shown, a second try would show it twice.
         self._client = openai.AsyncOpenAI(
-            base_url=base_url, api_key=api_key, http_client=http_client, max_retries=0, timeout=idle_timeout_s
+            base_url=server.base_url,
+            api_key=server.api_key or NO_KEY,
+            http_client=http_client or _network_client(server, timeout),
+            max_retries=0,
+            timeout=timeout,
         )
+        self._server = server
+        self._peer = Peer(server.name, bool(server.api_key), idle_timeout_s)
         self._idle_timeout_s = idle_timeout_s
+        self._dialects: dict[str, Dialect] = {}
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.close()
 
     async def capabilities(self) -> Capabilities:
-        """What ``GET /models`` tells; ``max_model_len`` is vLLM's addition to it."""
+        """What ``GET /models`` tells, and what some servers tell elsewhere. Asks the server each time."""
         try:
-            models = [model async for model in self._client.models.list()]
-        except Exception as error:  # a server can answer anything, and the SDK raises anything then
-            return Capabilities(EngineState.FAILED, stage=engine_error(error).what)
-        length = getattr(models[0], "max_model_len", None) if models else None
-        return Capabilities(
-            EngineState.READY, models=tuple(model.id for model in models), context_length=length
-        )
+            async with asyncio.timeout(LIST_TIMEOUT_S):
+                answer = await self._json("GET", "/models")
+                models = await self._described(read_models(answer, self._server.name), answer)
+        except (openai.OpenAIError, httpx2.HTTPError, ValueError, TimeoutError) as error:
+            told = self._list_error(error)
+            return Capabilities(EngineState.FAILED, stage=told.what, action=told.action)
+        return Capabilities(EngineState.READY, models=models)
+
+    async def _json(self, method: str, path: str, body: object = None) -> Any:
+        call = self._client.get if method == "GET" else self._client.post
+        extra: dict[str, Any] = {} if body is None else {"body": body}
+        response = await call(path, cast_to=httpx2.Response, **extra)
+        return read_json(response.content)
+
+    async def _described(self, models: tuple[ModelInfo, ...], answer: object) -> tuple[ModelInfo, ...]:
+        """The models with what their server tells of them in its own ways."""
+        root = self._server.base_url.removesuffix("/v1")
+        match owner_of_models(answer):
+            case "llamacpp":
+                with contextlib.suppress(openai.OpenAIError, ValueError):
+                    known = read_llamacpp_props(await self._json("GET", f"{root}/props"))
+                    return tuple(dataclasses.replace(model, **known) for model in models)
+            case "library":
+                asked = (self._shown_by_ollama(root, model) for model in models[:OLLAMA_MODELS])
+                return (*await asyncio.gather(*asked), *models[OLLAMA_MODELS:])
+        return models
+
+    async def _shown_by_ollama(self, root: str, model: ModelInfo) -> ModelInfo:
+        with contextlib.suppress(openai.OpenAIError, ValueError):
+            known = read_ollama_show(await self._json("POST", f"{root}/api/show", {"model": model.id}))
+            return dataclasses.replace(model, **known)
+        return model
+
+    def _list_error(self, error: Exception) -> EngineError:
+        match error:
+            case openai.APIStatusError():
+                return engine_errors.refused(_refusal(error), self._peer)
+            case openai.APIConnectionError() | TimeoutError():
+                return engine_errors.connection_error(error, self._peer)
+            case _:
+                return engine_errors.wrong_content("", self._peer)
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
-        """See ``Engine.stream``."""
+        """See ``Engine.stream``. A server that is busy (429) is asked once more, after ``Waiting``."""
         started = time.monotonic()
-        progress = _Progress(started)
-        answering = False
-        body = await asyncio.to_thread(_wire_body, request)  # 50 pictures take a second to encode
-        del request  # with its pictures, which nobody needs while the answer streams
+        model, prompt = request.model, token_count.outline(request.messages)
+        patient, dialect = True, self._dialects.get(model, Dialect())
+        async with AsyncExitStack() as stack:
+            while True:
+                body = await asyncio.to_thread(wire_body, request, dialect)  # 50 pictures take a second
+                try:
+                    response = await self._open(stack, body)
+                    break
+                except openai.APIStatusError as error:
+                    refusal = _refusal(error)
+                    if learned := _learned(dialect, refusal, body):
+                        dialect = learned
+                        continue
+                    self._dialects.pop(model, None)  # it may be another server by now: learn it anew
+                    if not (patient and refusal.is_busy):
+                        raise engine_errors.refused(refusal, self._peer) from error
+                    seconds = refusal.retry_after_s
+                    if seconds > MAX_PATIENCE_S:
+                        raise engine_errors.too_long(seconds, self._peer) from error
+                patient = False
+                yield Waiting(seconds)
+                await asyncio.sleep(seconds)
+            self._dialects[model] = dialect  # only what helped: a refusal may name a field by chance
+            ignored = dialect.ignored(request.sampling)
+            progress = Progress(started, self._peer)
+            del body, request  # with their pictures, which nobody needs while the answer streams
+            async with aclosing(self._read(response, progress)) as events:
+                async for event in events:
+                    yield event
+        stats = progress.stats()
+        if stats.completion_tokens is None:
+            counts = await asyncio.to_thread(token_count.estimate, model, prompt, progress.written)
+            stats = dataclasses.replace(
+                stats, prompt_tokens=counts[0], completion_tokens=counts[1], estimated=True
+            )
+        yield Finished(dataclasses.replace(stats, ignored=ignored))
+
+    async def _open(self, stack: AsyncExitStack, body: dict[str, Any]) -> Any:
+        """The response once its headers are there.
+
+        Raises:
+            openai.APIStatusError: the server refused.
+            EngineError: there is no server, or it does not begin.
+        """
+        # The SDK's own stream builds a model of every chunk, which costs ten times what reading its JSON
+        # does, in a process where vLLM's server needs the time.
+        opening = self._client.chat.completions.with_streaming_response.create(**cast(Any, body))
         try:
-            async with AsyncExitStack() as stack:
-                # The SDK's own stream builds a model of every chunk, which costs ten times what reading
-                # its JSON does, in a process where vLLM's server needs the time. What comes are server-sent
-                # events (WHATWG HTML, 9.2); servers of this API write each into one line.
-                opening = self._client.chat.completions.with_streaming_response.create(
-                    stream=True, stream_options={"include_usage": True}, **cast(Any, body)
-                )
-                async with asyncio.timeout(self._idle_timeout_s):
-                    response = await stack.enter_async_context(opening)
-                del body, opening
-                answering = True
-                lines = response.iter_lines()
+            async with asyncio.timeout(self._idle_timeout_s):
+                return await stack.enter_async_context(opening)
+        except TimeoutError as error:
+            raise engine_errors.stalled(self._peer, begun=False) from error
+        except (openai.APIConnectionError, httpx2.HTTPError) as error:
+            raise engine_errors.connection_error(error, self._peer) from error
+
+    async def _read(self, response: Any, progress: Progress) -> AsyncGenerator[Event, None]:
+        """The events of an answer that has begun.
+
+        What comes are server-sent events (WHATWG HTML, 9.2); servers of this API write each into one line.
+        """
+        begun = False
+        try:
+            clock = asyncio.get_running_loop().time
+            last = clock()  # when the answer last grew: comments that keep a connection alive are no answer
+            async with aclosing(read_lines(response.iter_bytes())) as lines:
                 while True:
-                    async with asyncio.timeout(self._idle_timeout_s):
+                    async with asyncio.timeout_at(last + self._idle_timeout_s):
                         line = await anext(lines, None)
                     if line is None:
                         break
-                    name, _, data = line.partition(":")
-                    if name != "data":  # a comment that keeps the connection alive, or an empty line
+                    name, _, data = line.removeprefix(BOM).partition(b":")
+                    if not begun and line.strip() and name not in SSE_FIELDS:
+                        data = await self._whole(line, lines, response)  # the server does not stream
+                    elif name != b"data":  # a comment that keeps the connection alive, or an empty line
                         continue
-                    if data.strip() == "[DONE]":
+                    begun = True
+                    if data.strip() == b"[DONE]":
                         break
-                    for event in progress.take(json.loads(data)):
+                    for event in progress.take(read_json(data)):
+                        last = clock()
                         yield event
-        except (openai.OpenAIError, json.JSONDecodeError, TimeoutError, httpx2.HTTPError) as error:
-            raise engine_error(error, answering=answering) from error
-        yield progress.finished()
+        except TimeoutError as error:
+            raise engine_errors.stalled(self._peer, begun=progress.has_begun) from error
+        except ValueError as error:  # no JSON, or no text
+            raise engine_errors.unreadable(self._peer, begun=progress.has_begun) from error
+        except (openai.OpenAIError, httpx2.HTTPError) as error:
+            if not progress.is_whole:
+                raise engine_errors.lost(self._peer, begun=progress.has_begun) from error
 
-
-class _Progress:
-    """What has come of one reply so far."""
-
-    def __init__(self, started: float) -> None:
-        self._started = started
-        self._ttft_s: float | None = None
-        self._finish_reason: str | None = None
-        self._usage: dict[str, Any] = {}
-
-    def take(self, chunk: Any) -> list[Event]:
-        """The events that one chunk holds (OpenAI API reference, "The chat completion chunk object").
+    async def _whole(self, line: bytes, lines: AsyncIterator[bytes], response: Any) -> bytes:
+        """The rest of a body that is one JSON object.
 
         Raises:
-            InterruptedStreamError: it holds an error, or is no such object.
+            NoChatServerError: it is none.
         """
-        try:
-            return self._events(chunk)
-        except (AttributeError, TypeError, LookupError) as error:
-            raise _interrupted() from error
-
-    def _events(self, chunk: Any) -> list[Event]:
-        if "error" in chunk:
-            raise _interrupted()
-        self._usage = chunk.get("usage") or self._usage
-        choices = chunk.get("choices")
-        if not choices:  # the last chunk of a stream with usage
-            return []
-        self._finish_reason = choices[0].get("finish_reason") or self._finish_reason
-        delta = choices[0].get("delta") or {}
-        # vLLM says `reasoning`; DeepSeek, SGLang and older vLLM `reasoning_content`.
-        reasoning = delta.get("reasoning") or delta.get("reasoning_content")
-        events: list[Event] = []
-        if isinstance(reasoning, str) and reasoning:
-            events.append(ReasoningDelta(reasoning))
-        content = delta.get("content")
-        if isinstance(content, str) and content:
-            events.append(TextDelta(content))
-        if events and self._ttft_s is None:
-            self._ttft_s = time.monotonic() - self._started
-        return events
-
-    def finished(self) -> Finished:
-        """The closing event.
-
-        Raises:
-            InterruptedStreamError: the stream ended without a finish reason.
-        """
-        if self._finish_reason is None:
-            raise _interrupted()
-        reason: FinishReason = "length" if self._finish_reason == "length" else "stop"
-        return Finished(
-            Stats(
-                finish_reason=reason,
-                prompt_tokens=self._usage.get("prompt_tokens"),
-                completion_tokens=self._usage.get("completion_tokens"),
-                ttft_s=self._ttft_s,
-                duration_s=time.monotonic() - self._started,
-            )
-        )
+        wrong = engine_errors.wrong_content(response.headers.get("content-type", ""), self._peer)
+        if not line.lstrip().startswith(b"{"):
+            raise wrong
+        async with asyncio.timeout(self._idle_timeout_s):
+            whole = line
+            async for more in lines:
+                whole += b"\n" + more
+                if len(whole) > MAX_LINE_BYTES:
+                    raise wrong
+        if b'"choices"' not in whole and b'"error"' not in whole:
+            raise wrong
+        return whole
 
 
-def _wire_body(request: ChatRequest) -> dict[str, Any]:
-    return {
-        "model": request.model,
-        "messages": wire_messages(request.messages),
-        **wire_sampling(request.sampling),
-    }
-
-
-def wire_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """Messages as the API takes them; text alone goes as a plain string, which every server reads."""
-    return [{"role": message.role, "content": _wire_content(message.parts)} for message in messages]
-
-
-def _wire_content(parts: Sequence[Part]) -> str | list[dict[str, Any]]:
-    if all(isinstance(part, Text) for part in parts):
-        return "\n\n".join(part.text for part in parts if isinstance(part, Text))
-    return [
-        {"type": "text", "text": part.text}
-        if isinstance(part, Text)
-        else {"type": "image_url", "image_url": {"url": part.data_url}}
-        for part in parts
-    ]
-
-
-def wire_sampling(sampling: Sampling) -> dict[str, float | int]:
-    """The sampling parameters that were chosen; the others are left to the server."""
-    chosen = {
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "max_tokens": sampling.max_tokens,
-        "seed": sampling.seed,
-    }
-    return {name: value for name, value in chosen.items() if value is not None}
-
-
-_IMAGE_LIMIT = re.compile(r"At most (\d+) image\(s\) may be provided")
-# The second spelling is that of prompts with pictures, counted after the pictures became tokens.
-_CONTEXT = re.compile(r"maximum (?:context|model) length (?:is |of |\()(\d+)")
-_ASKED = re.compile(
-    r"(?:(?:contains|has|requested|resulted in) (?:at least )?|\(length |Input length \()"
-    r"(\d+)(?:(?: input)? tokens|\))"
-)
-_NO_PICTURES = re.compile(r"is not a multimodal model|image input is not supported")  # vLLM, llama.cpp
-
-
-def engine_error(error: Exception, *, answering: bool = False) -> errors.EngineError:
-    """The SDK's error in our own words. What the server wrote is only read, never shown as it is.
-
-    ``answering``: the server had accepted the request, so that a lost connection ends its answer.
-    """
-    if isinstance(error, TimeoutError | openai.APITimeoutError | httpx2.TimeoutException):
-        return errors.InterruptedStreamError(
-            "The model stopped sending.", "Press Retry, or raise --idle-timeout-s if it is only slow."
-        )
-    if isinstance(error, openai.NotFoundError):
-        return errors.UnknownModelError(
-            "The server does not know this model.", "Choose another model in the settings."
-        )
-    if isinstance(error, openai.BadRequestError | openai.UnprocessableEntityError):
-        return _refusal(_message(error))
-    if isinstance(error, openai.APIConnectionError | httpx2.ConnectError) and not answering:
-        return errors.EngineUnavailableError("The model cannot be reached.", "Press Retry in a moment.")
-    if isinstance(error, openai.APIStatusError):
-        return errors.RejectedError(
-            f"The model's server answered with an error ({error.status_code}).", "Press Retry in a moment."
-        )
-    return _interrupted()
-
-
-def _interrupted() -> errors.InterruptedStreamError:
-    return errors.InterruptedStreamError(
-        "The answer broke off before its end.", "What had arrived is kept; press Retry for a new answer."
+def _refusal(error: openai.APIStatusError) -> Refusal:
+    headers = error.response.headers
+    return Refusal(
+        error.status_code,
+        engine_errors.message_of(error.body)[: engine_errors.MAX_MESSAGE],
+        error.code,
+        error.param if isinstance(error.param, str) else None,
+        headers.get("content-type", ""),
+        headers.get("retry-after", ""),
     )
 
 
-def _message(error: openai.APIError) -> str:
-    body = error.body
-    return str(body.get("message", "")) if isinstance(body, dict) else error.message
+def _learned(dialect: Dialect, refusal: Refusal, body: dict[str, Any]) -> Dialect | None:
+    """Another dialect that may be taken, where the refusal shows one."""
+    if refusal.status not in DIALECT_STATUS:
+        return None
+    learned = learn(dialect, refusal.message, refusal.param, body)
+    return None if learned == dialect else learned
 
 
-def _refusal(message: str) -> errors.EngineError:
-    """A 400 of vLLM (its ``entrypoints/`` and ``multimodal/`` modules) by the sentence it carries."""
-    if found := _IMAGE_LIMIT.search(message):
-        return errors.TooManyImagesError(
-            f"This model takes at most {found[1]} picture(s) in one chat.",
-            "Start a new chat, or ask about fewer pictures. Whoever runs the app can raise the limit with "
-            "--limit-mm-per-prompt.",
-        )
-    if found := _CONTEXT.search(message):
-        limit, asked = int(found[1]), _ASKED.search(message)
-        if asked and int(asked[1]) > limit:
-            what = f"This chat is {int(asked[1]):,} tokens, but the model reads at most {limit:,} tokens."
-        else:
-            what = f"This chat is longer than the {limit:,} tokens that the model reads."
-        return errors.ContextOverflowError(
-            what, "Start a new chat, send fewer or smaller pictures, or shorten the message."
-        )
-    lowered = message.lower()
-    if "failed to load image" in lowered or "cannot identify image" in lowered:
-        return errors.UndecodableImageError(
-            "The model could not read one of the pictures.",
-            "Remove it, or save it as JPEG or PNG and add it again.",
-        )
-    if _NO_PICTURES.search(message):
-        return errors.RejectedError(
-            "This model does not take pictures.", "Send text only, or choose a model that sees."
-        )
-    return errors.RejectedError(
-        "The model's server did not accept the request.",
-        "Check the sampling settings and the system prompt, then press Retry.",
+def _network_client(server: Server, timeout: httpx2.Timeout) -> httpx2.AsyncClient:
+    """A client that follows no redirect, so that neither key nor pictures go where they were not sent."""
+    return httpx2.AsyncClient(
+        timeout=timeout, follow_redirects=False, event_hooks={"request": [_header_hook(server)]}
     )
+
+
+def _header_hook(server: Server) -> Callable[[httpx2.Request], Awaitable[None]]:
+    """Takes out of each request what its server is not to get: the last thing before it is sent."""
+    allowed: Origin = server.origin
+
+    async def take_out(request: httpx2.Request) -> None:
+        asked = request.url
+        same = (asked.scheme, asked.host, asked.port or {"http": 80, "https": 443}[asked.scheme]) == allowed
+        request.headers.pop("authorization", None)  # the environment's OPENAI_CUSTOM_HEADERS may hold one
+        if same and server.api_key:
+            request.headers["authorization"] = f"Bearer {server.api_key}"
+        if not (same and server.takes_environment):
+            for name in set(request.headers) - SENT_HEADERS:
+                del request.headers[name]
+
+    return take_out

@@ -8,6 +8,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
+SERVER_SIGN = " @ "  # between a model's id and its server's name
+
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "cancelled", "interrupted"]
 
@@ -68,6 +70,8 @@ class Stats:
     """What one reply cost. Seconds are wall-clock, counted from the moment the request was sent.
 
     ``ttft_s`` is the time to the first token; ``None`` stands for what the server did not tell.
+    ``estimated``: the server counted no tokens, so that the figures are ours. ``ignored`` names the
+    sampling parameters (comma-separated) that the model does not take, and that were left out.
     """
 
     finish_reason: FinishReason
@@ -75,6 +79,8 @@ class Stats:
     completion_tokens: int | None = None
     ttft_s: float | None = None
     duration_s: float | None = None
+    estimated: bool = False
+    ignored: str = ""
 
     @property
     def tokens_per_second(self) -> float | None:
@@ -98,29 +104,105 @@ class ReasoningDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """The server asked for patience: the request is sent once more in so many ``seconds``."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     stats: Stats
 
 
-Event = TextDelta | ReasoningDelta | Finished
+Event = TextDelta | ReasoningDelta | Waiting | Finished
+
+
+class Detail(StrEnum):
+    """How large the pictures of a message go to the model; ``sizing.longest_side`` says in pixels."""
+
+    AUTO = "auto"
+    LOW = "low"
+    HIGH = "high"
+    ORIGINAL = "original"
 
 
 @dataclass(frozen=True, slots=True)
 class ImageLimits:
-    """What ``images.py`` accepts: bytes and pixels at most; and the longest side it keeps, in pixels."""
+    """What ``images.py`` accepts: bytes, pixels and pages of a file at most.
+
+    ``longest_side`` is what it keeps, in pixels. Sides of reduced pictures are multiples of
+    ``side_multiple``, where a model wants whole patches.
+    """
 
     max_bytes: int
     max_pixels: int
     longest_side: int
+    max_pages: int = 10
+    side_multiple: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderLimits:
+    """What the processes that decode pictures may use.
+
+    ``seconds`` for one file, ``memory`` in bytes for one process, ``bytes_in_flight`` of all the files
+    that are being decoded or wait for it inside the pool.
+    """
+
+    workers: int
+    seconds: float
+    memory: int
+    bytes_in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What became of one file: its pictures (the pages of a PDF), and a small copy of each.
+
+    ``remarks`` are sentences for the person, about what of the file is not used.
+    """
+
+    pictures: tuple[Image, ...]
+    thumbnails: tuple[Image, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ImportLimits:
+    """What a file may hold that is imported as a chat: bytes, messages, pictures in all and per message."""
+
+    max_bytes: int
+    messages: int
+    images: int
+    images_per_message: int
 
 
 @dataclass(frozen=True, slots=True)
 class FetchLimits:
-    """What ``fetch.py`` may do: bytes at most, seconds for the whole fetch, and private addresses or not."""
+    """What ``fetch.py`` may do: bytes at most, seconds for the whole fetch, and private addresses or not.
+
+    ``fetches`` at the same time in all, ``fetches_per_host`` from one site or one IP address.
+    """
 
     max_bytes: int
     timeout_s: float
     allow_private: bool = False
+    fetches: int = 16
+    fetches_per_host: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLimits:
+    """What ``admission.py`` admits. A reply counts from the moment it is asked for, in line or not."""
+
+    streams: int
+    streams_per_visitor: int
+    streams_per_address: int
+    line: int  # messages that wait
+    messages_per_minute: int  # of one visitor
+    messages_per_minute_per_address: int
+    pictures_per_minute_per_address: int
 
 
 class EngineState(StrEnum):
@@ -131,20 +213,55 @@ class EngineState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Vision:
+    """How Pixtral and Mistral 3 read a picture (mistral-common, tokens/tokenizers/image.py).
+
+    Reduced to ``side`` pixels at most, it is one token for each square of ``patch`` pixels, merged ones
+    counted as one, and one more for each row of them.
+    """
+
+    side: int
+    patch: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A model of the menu. ``None`` stands for unknown.
+
+    ``id`` is what its server calls it, ``source`` the server's name, empty for the model in this
+    process. ``context_length`` is in tokens, ``image_limit`` in pictures per prompt (the whole
+    conversation; 0: it does not see), ``box_dialect`` names the form in which it gives boxes.
+    ``vision`` is known only of some models in this process.
+    """
+
+    id: str
+    source: str = ""
+    context_length: int | None = None
+    image_limit: int | None = None
+    reasoning: bool | None = None
+    video: bool | None = None
+    box_dialect: str | None = None
+    vision: Vision | None = None
+
+    @property
+    def name(self) -> str:
+        """What the menu and a ``ChatRequest`` call it: no two models have the same."""
+        return f"{self.id}{SERVER_SIGN}{self.source}" if self.source else self.id
+
+
+@dataclass(frozen=True, slots=True)
 class Capabilities:
     """What an engine can do, and how far it is.
 
-    ``stage`` says in a few words what it is doing while it loads, or why it failed; ``state_s`` is
-    how many seconds it has been in this state. ``context_length`` is in tokens, ``image_limit`` in
-    pictures per prompt (the whole conversation); ``None`` stands for unknown.
+    ``stage`` says in a few words what it is doing while it loads, or why it failed, and ``action`` what to
+    do about that, where something is known; ``state_s`` is how many seconds it has been in this state.
     """
 
     state: EngineState
     stage: str = ""
     state_s: float = 0.0
-    models: tuple[str, ...] = ()
-    context_length: int | None = None
-    image_limit: int | None = None
+    models: tuple[ModelInfo, ...] = ()
+    action: str = ""
 
 
 class MessageStatus(StrEnum):
@@ -163,6 +280,7 @@ class ChatInfo:
     title: str
     updated_at: datetime
     message_count: int
+    imported: bool = False  # from a file: nobody here said what it says
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,9 +77,9 @@ def plan_engine(model: str | None, flags: Sequence[str], default: str | None = N
         raise ConfigError(
             "A --config file was given, but no model.", "Name the model too, first or with --model."
         )
-    if chosen is None:
+    if chosen in (None, DEMO_NAME):
         argv = ("--model", str(DEMO_MODEL), *without_overridden(DEMO_FLAGS, rest), *rest)
-        return EnginePlan(argv, DEMO_NAME, "no other was named", notices)
+        return EnginePlan(argv, DEMO_NAME, "you named it" if chosen else "no other was named", notices)
     check_folder(chosen)
     chosen = os.path.expanduser(chosen)  # vLLM takes ~/folder for a hub id
     return EnginePlan(("--model", chosen, *rest), chosen, "you named it", notices)

@@ -21,9 +21,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from backend import inprocess, vllm_log
+from backend import inprocess, vllm_entry, vllm_log
+from backend.dialect import wire_messages, wire_sampling
 from backend.images import load_image
-from backend.openai_engine import wire_messages, wire_sampling
 from backend.types import ChatRequest, Finished, ImageLimits, Message, Sampling, Text, TextDelta
 from backend.vllm_args import DEMO_NAME, plan_engine
 
@@ -95,7 +95,7 @@ async def directly(state: Any, request: ChatRequest) -> Reading:
 
 def captured_names() -> tuple[SimpleNamespace, Callable[[], SimpleNamespace]]:
     """vLLM's names with an ``init_app_state`` that also hands out the state and the loop it ran on."""
-    caught, find = SimpleNamespace(), inprocess._vllm
+    caught, find = SimpleNamespace(), vllm_entry.names
 
     def names() -> SimpleNamespace:
         found = find()
@@ -114,7 +114,7 @@ def captured_names() -> tuple[SimpleNamespace, Callable[[], SimpleNamespace]]:
 async def measure(repeats: int) -> tuple[list[Reading], list[Reading]]:
     """Both ways, one after the other, ``repeats`` times, after two warm-up rounds."""
     caught, names = captured_names()
-    inprocess._vllm = names
+    vllm_entry.names = names
     plan = plan_engine(None, ())
     inprocess.prepare_environment(os.environ, local_model=True)
     engine = inprocess.InProcessEngine(plan, vllm_log.prepare_log(Path(tempfile.mkdtemp())))

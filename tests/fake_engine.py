@@ -5,7 +5,16 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from backend.types import Capabilities, ChatRequest, EngineState, Event, Finished, Stats, TextDelta
+from backend.types import (
+    Capabilities,
+    ChatRequest,
+    EngineState,
+    Event,
+    Finished,
+    ModelInfo,
+    Stats,
+    TextDelta,
+)
 
 # A text delta, an event, an error to raise, or a gate at which the answer stalls until it is set.
 Step = str | Event | Exception | asyncio.Event
@@ -45,7 +54,7 @@ class FakeEngine:
     """A ``backend.engine.Engine`` into which tests put the answers that it gives, in their order."""
 
     def __init__(self) -> None:
-        self.state = Capabilities(EngineState.READY, models=("fake-model",))
+        self.state = Capabilities(EngineState.READY, models=(ModelInfo("fake-model"),))
         self.requests: list[ChatRequest] = []
         self._answers: deque[Answer] = deque()
 

@@ -32,11 +32,24 @@ def wait_for(condition: Callable[[], T], what: str, timeout_s: float) -> T:
     return value
 
 
+def get(port: int, path: str) -> tuple[int, str]:
+    """Status and body of an answer on loopback; 0 where there is none."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    except (OSError, http.client.HTTPException):
+        return 0, ""
+    finally:
+        connection.close()
+
+
 class App:
     """``python app.py`` on a free port, with a data folder and a process group of its own."""
 
     def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self.data = folder / "data"
         self._output = folder / "output.txt"
         self._seen: set[psutil.Process] = set()
@@ -58,15 +71,7 @@ class App:
 
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of an answer of the page; 0 where there is none."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-        try:
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode()
-        except (OSError, http.client.HTTPException):
-            return 0, ""
-        finally:
-            connection.close()
+        return get(self.port, path)
 
     def readiness(self) -> dict[str, Any]:
         """What ``/readyz`` tells, and its status under "status"."""
@@ -133,7 +138,7 @@ class App:
         self._process.wait(10)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,5 +1,6 @@
 """The app from its start to its end, whatever ends it: only its own words, and nothing left running."""
 
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ def test_the_page_answers_before_the_model_and_both_end_with_ctrl_c(
     app = start_app(VLLM_CACHE_ROOT=str(cold))
     app.wait_until_up()
     told = app.readiness()
-    assert (told["status"], told["state"], told["models"]) == (503, "loading", [])
+    assert (told["status"], told["state"], told["models"]) == (503, "loading", ["sightline-demo"])
     assert told["stage"]
 
     told = app.wait_until("ready")
@@ -27,12 +28,13 @@ def test_the_page_answers_before_the_model_and_both_end_with_ctrl_c(
     app.signal(signal.SIGINT, group=True)
     assert app.wait_for_end(15) == 0
     app.wait_until_nothing_is_left()
-    assert app.output.splitlines() == [
-        f"Sightline is at http://127.0.0.1:{app.port}",
-        "Model: sightline-demo (no other was named). It loads now; the page shows how far it is.",
-        "The model is ready.",
-        "Stopping.",
-    ]
+    where, model, operators, *rest = app.output.splitlines()
+    assert where == f"Sightline is at http://127.0.0.1:{app.port}"
+    assert model == "Model: sightline-demo (no other was named). It loads now; the page shows how far it is."
+    assert re.fullmatch(
+        rf"Operator link, good once: http://127.0.0.1:{app.port}/\?operator=[\w-]{{43}}", operators
+    )
+    assert rest == ["The model is ready.", "Stopping."]
 
 
 @pytest.mark.parametrize("moment", ["vLLM is being imported", "the engine starts"])
@@ -44,7 +46,7 @@ def test_sigterm_while_the_model_loads(start_app: Callable[..., App], moment: st
     app.signal(signal.SIGTERM)
     assert app.wait_for_end(15) == 0
     app.wait_until_nothing_is_left()
-    assert len(app.output.splitlines()) == 3
+    assert len(app.output.splitlines()) == 4
     assert app.output.endswith("\nStopping.\n")
 
 

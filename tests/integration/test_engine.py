@@ -7,7 +7,8 @@ from PIL import Image as Pil
 
 from backend.images import load_image
 from backend.inprocess import InProcessEngine
-from backend.types import EngineState, Image, Sampling
+from backend.sizing import picture_tokens
+from backend.types import EngineState, Image, Sampling, Vision
 from backend.vllm_args import DEMO_NAME
 
 from .asking import GREEDY, LIMITS, ask, assistant, drawing, encoded, picture, system, user
@@ -33,10 +34,27 @@ def test_loading_is_told_stage_by_stage(served: Served) -> None:
 async def test_once_ready_it_tells_its_model_and_limits(engine: InProcessEngine) -> None:
     told = await engine.capabilities()
     assert told.state is EngineState.READY
-    assert told.models == (DEMO_NAME,)
-    assert told.context_length == 4096
-    assert told.image_limit == IMAGE_LIMIT
+    assert [model.id for model in told.models] == [DEMO_NAME]
+    assert told.models[0].context_length == 4096
+    assert told.models[0].image_limit == IMAGE_LIMIT
     assert engine.error is None
+
+
+@pytest.mark.parametrize(
+    "size", [(240, 240), (256, 256), (33, 32), (1, 1), (1540, 700), (200, 1), (100, 3000)], ids=str
+)
+async def test_a_picture_takes_as_many_tokens_as_was_told(
+    engine: InProcessEngine, size: tuple[int, int]
+) -> None:
+    vision = (await engine.capabilities()).models[0].vision
+    assert vision == Vision(side=256, patch=32)
+    image = load_image(encoded(Pil.new("RGB", size, "red")), "red.png", LIMITS)
+    assert (image.width, image.height) == size
+
+    alone = await ask(engine, user("What?"))
+    seen = await ask(engine, user(image, "What?"))
+
+    assert seen.stats.prompt_tokens - alone.stats.prompt_tokens == picture_tokens(vision, size)
 
 
 async def test_text_alone_is_answered(engine: InProcessEngine) -> None:

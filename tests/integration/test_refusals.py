@@ -39,7 +39,7 @@ async def refusal(
 async def test_too_many_pictures_in_one_message(engine: InProcessEngine) -> None:
     error = await refusal(engine, user(*[RED_CIRCLE] * (IMAGE_LIMIT + 1), "What do you see?"))
     assert type(error) is TooManyImagesError
-    assert f"at most {IMAGE_LIMIT} picture(s)" in error.what
+    assert f"at most {IMAGE_LIMIT} picture" in error.what
 
 
 async def test_the_picture_limit_counts_the_whole_chat(engine: InProcessEngine) -> None:

@@ -40,7 +40,8 @@ def test_flags_that_cannot_be_used_end_the_start_with_a_sentence(
     assert last.startswith("sightline: ")
     assert last.endswith(".")
     assert all(word in last for word in words), last
-    assert all(line.startswith(("Sightline is at", "Model:", "Stopping.")) for line in before)
+    told = ("Sightline is at", "Model:", "Operator link", "Stopping.")
+    assert all(line.startswith(told) for line in before)
     assert "hush" not in app.output
     app.wait_until_nothing_is_left()
 
@@ -75,9 +76,10 @@ def test_a_model_that_cannot_be_loaded_leaves_the_page_up_with_a_sentence(
     app.signal(signal.SIGTERM)
     assert app.wait_for_end(15) == 0
     app.wait_until_nothing_is_left()
-    link, model, *rest = app.output.splitlines()
+    link, model, operators, *rest = app.output.splitlines()
     assert link.startswith("Sightline is at")
     assert model.startswith("Model:")
+    assert operators.startswith("Operator link, good once: ")
     assert rest == [
         told["stage"],
         f"The page stays up. What vLLM wrote is in {app.data / 'logs' / 'engine.log'}",

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from backend import inprocess
+from backend import vllm_entry
 from backend.vllm_args import DEMO_MODEL, plan_engine
 
 from .app_process import App
@@ -18,7 +18,7 @@ MISTRAL = {"tokenizer_mode": "mistral", "config_format": "mistral", "load_format
 
 @pytest.fixture(scope="module")
 def vllm(vllm_environment: Path) -> SimpleNamespace:
-    return inprocess._vllm()
+    return vllm_entry.names()
 
 
 @pytest.mark.parametrize(
@@ -57,14 +57,14 @@ def test_vllm_takes_the_documents_lines(
     vllm: SimpleNamespace, line: str, understood: dict[str, object]
 ) -> None:
     model, *flags = shlex.split(line)
-    arguments = vars(inprocess._parse(vllm, plan_engine(None, (model, *flags))))
+    arguments = vars(vllm_entry.parse(vllm, plan_engine(None, (model, *flags))))
     assert arguments["model"] == model
     assert {name: arguments[name] for name in understood} == understood
 
 
 def test_the_model_may_be_named_by_a_flag_as_in_the_docker_lines(vllm: SimpleNamespace) -> None:
     flags = shlex.split("--tokenizer_mode mistral --load_format mistral --config_format mistral")
-    arguments = vars(inprocess._parse(vllm, plan_engine("mistralai/Pixtral-12B-2409", flags)))
+    arguments = vars(vllm_entry.parse(vllm, plan_engine("mistralai/Pixtral-12B-2409", flags)))
     assert arguments["model"] == "mistralai/Pixtral-12B-2409"
     assert {name: arguments[name] for name in MISTRAL} == MISTRAL
 
@@ -80,13 +80,12 @@ def test_a_documents_line_starts_the_app_and_sigterm_ends_it(start_app: Callable
     app.signal(signal.SIGTERM)
     assert app.wait_for_end(15) == 0
     app.wait_until_nothing_is_left()
-    assert app.output.splitlines() == [
-        """--limit-mm-per-prompt image=4 is an old spelling; read as '{"image": 4}'.""",
-        f"Sightline is at http://127.0.0.1:{app.port}",
-        f"Model: {DEMO_MODEL} (you named it). It loads now; the page shows how far it is.",
-        "The model is ready.",
-        "Stopping.",
-    ]
+    translated, where, model, operators, *rest = app.output.splitlines()
+    assert translated == """--limit-mm-per-prompt image=4 is an old spelling; read as '{"image": 4}'."""
+    assert where == f"Sightline is at http://127.0.0.1:{app.port}"
+    assert model == f"Model: {DEMO_MODEL} (you named it). It loads now; the page shows how far it is."
+    assert operators.startswith("Operator link, good once: ")
+    assert rest == ["The model is ready.", "Stopping."]
 
 
 def test_help_engine_prints_vllms_flags(start_app: Callable[..., App]) -> None:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from backend.config import ENV_PREFIX, Settings, flag, load_settings
 from backend.errors import ConfigError
-from backend.types import FetchLimits, ImageLimits
+from backend.types import DecoderLimits, FetchLimits, ImageLimits, StreamLimits
 
 pytestmark = pytest.mark.usefixtures("environment")
 
@@ -157,6 +157,44 @@ def test_limits_are_in_bytes_and_pixels() -> None:
     assert settings.fetch_limits == FetchLimits(2_000_000, 4.0, True)
 
 
+def test_limits_of_streams_come_from_their_settings() -> None:
+    names = ["max_streams", "max_streams_per_visitor", "max_streams_per_address", "queue_length"]
+    names += ["messages_per_minute", "messages_per_minute_per_address", "pictures_per_minute_per_address"]
+
+    settings = load_settings({name: number for number, name in enumerate(names, 1)})
+
+    assert settings.stream_limits == StreamLimits(1, 2, 3, 4, 5, 6, 7)
+    assert load_settings({}).stream_limits == StreamLimits(64, 4, 16, 256, 30, 120, 300)
+
+
+def test_by_default_only_proxies_of_this_machine_are_trusted(environment: pytest.MonkeyPatch) -> None:
+    environment.delenv("SPACE_ID", raising=False)
+
+    assert load_settings({}).trusted_proxies == ("127.0.0.1", "::1")
+
+
+def test_in_a_space_proxies_of_private_networks_are_trusted_too(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("SPACE_ID", "owner/sightline")
+
+    assert set(load_settings({}).trusted_proxies) == {
+        *("127.0.0.1", "::1"),
+        *("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"),
+    }
+    assert load_settings({"trusted_proxies": "10.1.2.3"}).trusted_proxies == ("10.1.2.3",)
+
+
+@pytest.mark.parametrize("value", ["*", "proxy.example", "10.0.0.0/99", "10.0.0.1/8", "127.0.0.1;::1"])
+def test_a_proxy_is_an_address_or_a_network(value: str) -> None:
+    with pytest.raises(ConfigError, match="--trusted-proxies"):
+        load_settings({"trusted_proxies": value})
+
+
+@pytest.mark.parametrize("value", ["0.0.0.0/0", "::/0", "127.0.0.1,0.0.0.0/0", "0.0.0.0/0.0.0.0", "0::0/0"])
+def test_not_everybody_is_a_proxy(value: str) -> None:
+    with pytest.raises(ConfigError, match=r"--trusted-proxies .*/0\S* is every address"):
+        load_settings({"trusted_proxies": value})
+
+
 def test_settings_cannot_be_changed_and_have_no_unknown_names() -> None:
     settings = load_settings({})
 
@@ -169,3 +207,13 @@ def test_settings_cannot_be_changed_and_have_no_unknown_names() -> None:
 def test_every_setting_is_described_for_help() -> None:
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []
     assert flag("max_file_mb") == "--max-file-mb"
+
+
+def test_limits_of_decoders_come_from_their_settings() -> None:
+    names = ("decode_workers", "decode_timeout_s", "decode_memory_mb", "decode_in_flight_mb")
+
+    settings = load_settings(dict(zip(names, (3, 4, 128, 5), strict=True)) | {"max_pdf_pages": 6})
+
+    assert settings.decoder_limits == DecoderLimits(3, 4.0, 128_000_000, 5_000_000)
+    assert settings.image_limits.max_pages == 6
+    assert 1 <= load_settings({}).decode_workers <= 4

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from backend import inprocess, vllm_log
+from backend import inprocess, vllm_entry, vllm_log
 from backend.errors import EngineDiedError, EngineUnavailableError
 from backend.inprocess import InProcessEngine
-from backend.types import Capabilities, ChatRequest, EngineState, Message, Text
+from backend.types import ChatRequest, EngineState, Message, ModelInfo, Text
 from backend.vllm_args import plan_engine
 
 pytestmark = pytest.mark.timeout(30)
@@ -23,7 +23,7 @@ REQUEST = ChatRequest("owner/model", (Message("user", (Text("Hello!"),)),))
 
 
 class StrawVllm:
-    """What ``inprocess._vllm`` finds: each start waits for ``may_start``, each end for ``may_end``."""
+    """What ``vllm_entry.names`` finds: each start waits for ``may_start``, each end for ``may_end``."""
 
     def __init__(self) -> None:
         self.engines: list[SimpleNamespace] = []
@@ -54,14 +54,14 @@ class StrawVllm:
 
 @pytest.fixture
 def vllm(monkeypatch: pytest.MonkeyPatch) -> StrawVllm:
-    async def capabilities(*_: object) -> Capabilities:
-        return Capabilities(EngineState.READY, models=("owner/model",))
+    async def menu(*_: object) -> tuple[str, tuple[ModelInfo, ...]]:
+        return "served", (ModelInfo("owner/model"),)
 
     straw = StrawVllm()
-    monkeypatch.setattr(inprocess, "_vllm", lambda: straw)
-    monkeypatch.setattr(inprocess, "_parse", lambda *_: None)
-    monkeypatch.setattr(inprocess, "_capabilities", capabilities)
-    monkeypatch.setattr(inprocess, "_kill_children", lambda: None)
+    monkeypatch.setattr(vllm_entry, "names", lambda: straw)
+    monkeypatch.setattr(vllm_entry, "parse", lambda *_: None)
+    monkeypatch.setattr(inprocess, "_menu", menu)
+    monkeypatch.setattr(inprocess, "_kill_children", lambda spared: None)
     monkeypatch.setattr(inprocess, "HEALTH_CHECK_S", 0.01)
     return straw
 
@@ -233,3 +233,94 @@ async def test_while_it_loads_the_log_is_read_once_a_second_for_all(
     write(log, "Capturing CUDA graphs")
     monkeypatch.setattr(inprocess, "STAGE_S", 0.0)
     assert (await engine.capabilities()).stage == "Warming up"
+
+
+# Starting again at a person's wish
+
+
+async def test_a_restart_ends_the_engine_and_loads_another(engine: InProcessEngine, vllm: StrawVllm) -> None:
+    engine.start()
+    wait_for(engine, EngineState.READY)
+
+    await asyncio.to_thread(engine.restart)
+    wait_for(engine, EngineState.READY)
+
+    assert len(vllm.engines) == 2
+
+
+async def test_an_engine_that_comes_up_while_it_is_restarted_is_not_the_one_that_is_asked(
+    engine: InProcessEngine, vllm: StrawVllm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, go = threading.Event(), threading.Event()
+
+    async def slow_menu(*_: object) -> tuple[str, tuple[ModelInfo, ...]]:
+        entered.set()
+        await asyncio.to_thread(go.wait, 20)
+        return f"served by {len(vllm.engines)}", (ModelInfo("owner/model"),)
+
+    monkeypatch.setattr(inprocess, "_menu", slow_menu)
+    engine.start()
+    await asyncio.to_thread(entered.wait, 20)
+    restart = asyncio.create_task(asyncio.to_thread(engine.restart))
+    await asyncio.to_thread(wait_until, engine._stopping.is_set)
+    waiting = asyncio.create_task(refusal(engine))
+    go.set()
+    await restart
+    await asyncio.to_thread(wait_for, engine, EngineState.READY)
+
+    assert engine._served_name == "served by 2"
+    assert "shutting down" not in str(await waiting)  # the app behind the second engine is made of straw
+
+
+async def test_who_restarts_what_is_being_restarted_is_told(engine: InProcessEngine, vllm: StrawVllm) -> None:
+    engine.start()
+    wait_for(engine, EngineState.READY)
+    vllm.may_end.clear()
+    restart = asyncio.create_task(asyncio.to_thread(engine.restart))
+    await asyncio.to_thread(wait_until, engine._stopping.is_set)
+
+    with pytest.raises(EngineUnavailableError, match="already"):
+        engine.restart()
+
+    vllm.may_end.set()
+    await restart
+    await asyncio.to_thread(wait_for, engine, EngineState.READY)
+    assert len(vllm.engines) == 2
+
+
+async def test_the_end_of_the_app_does_not_wait_for_a_restart(
+    engine: InProcessEngine, vllm: StrawVllm
+) -> None:
+    engine.start()
+    wait_for(engine, EngineState.READY)
+    vllm.may_end.clear()
+    restart = asyncio.create_task(asyncio.to_thread(engine.restart))
+    await asyncio.to_thread(wait_until, engine._stopping.is_set)
+
+    await asyncio.wait_for(asyncio.to_thread(engine.stop, 0.1), inprocess.RESTART_TIMEOUT_S / 2)
+
+    await restart
+    assert len(vllm.engines) == 1
+
+
+async def test_a_failed_engine_can_be_started_again(engine: InProcessEngine, vllm: StrawVllm) -> None:
+    vllm.error = RuntimeError("No more room.")
+    engine.start()
+    wait_for(engine, EngineState.FAILED)
+    vllm.error = None
+
+    await asyncio.to_thread(engine.restart)
+
+    wait_for(engine, EngineState.READY)
+    assert engine.error is None
+
+
+async def test_a_stopped_app_starts_nothing_again(engine: InProcessEngine, vllm: StrawVllm) -> None:
+    engine.start()
+    wait_for(engine, EngineState.READY)
+    await asyncio.to_thread(engine.stop)
+
+    await asyncio.to_thread(engine.restart)
+
+    assert engine.state is EngineState.STOPPED
+    assert len(vllm.engines) == 1

@@ -6,7 +6,7 @@ import dataclasses
 import pytest
 
 from backend import types
-from backend.types import Capabilities, EngineState, Image, Sampling, Stats
+from backend.types import Image, ModelInfo, Sampling, Stats
 
 
 @pytest.mark.parametrize(
@@ -48,10 +48,14 @@ def test_no_sampling_means_the_engine_chooses() -> None:
     assert dataclasses.astuple(Sampling()) == (None, None, None, None)
 
 
-def test_an_engine_of_which_nothing_is_known_has_no_limits() -> None:
-    unknown = Capabilities(EngineState.LOADING)
+def test_a_model_of_which_nothing_is_known_has_no_limits() -> None:
+    assert dataclasses.astuple(ModelInfo("a")) == ("a", "", None, None, None, None, None)
 
-    assert (unknown.models, unknown.context_length, unknown.image_limit) == ((), None, None)
+
+def test_two_servers_with_one_model_have_two_names_in_the_menu() -> None:
+    models = [ModelInfo("a"), ModelInfo("a", "one"), ModelInfo("a", "two")]
+
+    assert [model.name for model in models] == ["a", "a @ one", "a @ two"]
 
 
 def test_all_values_are_frozen_and_slotted() -> None:

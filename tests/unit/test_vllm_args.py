@@ -249,6 +249,8 @@ def test_without_a_model_the_demo_is_started() -> None:
         *("--model", str(DEMO_MODEL), *DASHES.split()),
         *("--served-model-name", DEMO_NAME),
     )
+    named = [plan_engine(DEMO_NAME, []), plan_engine(None, [DEMO_NAME]), plan_engine(None, [], DEMO_NAME)]
+    assert [(plan.argv, plan.reason) for plan in named] == [(plan.argv, "you named it")] * 3
 
 
 @pytest.mark.parametrize("given", [("--tokenizer-mode", "auto"), ("--tokenizer_mode=auto",)])

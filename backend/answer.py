@@ -1,0 +1,140 @@
+"""An answer as it arrives: lines of server-sent events (WHATWG HTML, 9.2), and what their JSON says."""
+
+import json
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from typing import Any
+
+from backend import engine_errors
+from backend.engine_errors import Peer
+from backend.types import Event, FinishReason, ReasoningDelta, Stats, TextDelta
+
+MAX_LINE_BYTES = 16 * 2**20
+
+
+async def read_lines(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    """The lines of a body. httpx's own reader ends them at U+2028 too, which may stand inside of JSON.
+
+    Raises:
+        ValueError: a line has no end.
+    """
+    rest = b""
+    async for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            yield line.removesuffix(b"\r")
+        if len(rest) > MAX_LINE_BYTES:
+            raise ValueError("a line without end")
+    if rest:
+        yield rest
+
+
+def read_json(data: bytes) -> Any:
+    """What stands there.
+
+    Raises:
+        ValueError: no JSON, or nested beyond all sense.
+    """
+    try:
+        return json.loads(data)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+class Progress:
+    """What has come of one reply so far."""
+
+    def __init__(self, started: float, peer: Peer) -> None:
+        self._started = started
+        self._peer = peer
+        self._ttft_s: float | None = None
+        self._finish_reason: str | None = None
+        self._usage: dict[str, Any] = {}
+        self._written: list[str] = []
+
+    @property
+    def has_begun(self) -> bool:
+        return self._ttft_s is not None
+
+    @property
+    def is_whole(self) -> bool:
+        return self._finish_reason is not None
+
+    @property
+    def written(self) -> str:
+        return "".join(self._written)
+
+    def take(self, chunk: Any) -> Sequence[Event]:
+        """The events that one chunk holds (OpenAI API reference, "The chat completion chunk object").
+
+        Raises:
+            EngineError: it holds an error, or is no such object.
+        """
+        try:
+            return self._events(chunk)
+        except (AttributeError, TypeError, LookupError) as error:
+            raise engine_errors.unreadable(self._peer, begun=self.has_begun) from error
+
+    def _events(self, chunk: Any) -> Sequence[Event]:
+        if chunk.get("error"):
+            raise engine_errors.reported(chunk["error"], self._peer, begun=self.has_begun)
+        usage = chunk.get("usage")
+        self._usage = usage if isinstance(usage, dict) and usage else self._usage
+        choices = chunk.get("choices")
+        if not choices:  # the last chunk of a stream with usage
+            return []
+        self._finish_reason = choices[0].get("finish_reason") or self._finish_reason
+        delta = choices[0].get("delta") or choices[0].get("message") or {}
+        # vLLM says `reasoning`; DeepSeek, SGLang and older vLLM `reasoning_content`.
+        reasoning = delta.get("reasoning") or delta.get("reasoning_content")
+        events: list[TextDelta | ReasoningDelta] = []
+        if thought := _text(reasoning):
+            events.append(ReasoningDelta(thought))
+        if content := _text(delta.get("content")):
+            events.append(TextDelta(content))
+        if events and self._ttft_s is None:
+            self._ttft_s = time.monotonic() - self._started
+        self._written += [event.text for event in events]
+        return events
+
+    def stats(self) -> Stats:
+        """What it cost, at its end.
+
+        Raises:
+            EngineError: it ended without a finish reason, with nothing in it, or at a filter.
+        """
+        match self._finish_reason:
+            # vLLM and SGLang, when they are stopped; OpenRouter; DeepSeek.
+            case None | "abort" | "error" | "insufficient_system_resource":
+                raise engine_errors.unfinished(self._peer, begun=self.has_begun)
+            case "content_filter":
+                raise engine_errors.withheld(self._peer)
+            case _ if not self.has_begun:
+                raise engine_errors.empty()
+        reason: FinishReason = "length" if self._finish_reason == "length" else "stop"
+        return Stats(
+            finish_reason=reason,
+            prompt_tokens=_count(self._usage.get("prompt_tokens")),
+            completion_tokens=_count(self._usage.get("completion_tokens")),
+            ttft_s=self._ttft_s,
+            duration_s=time.monotonic() - self._started,
+        )
+
+
+def _text(content: object) -> str:
+    """What a delta says: a text, or a list of parts as Mistral's reasoning models send it.
+
+    Half a surrogate pair, which JSON can spell and UTF-8 cannot, becomes a question mark.
+    """
+    if isinstance(content, list):
+        parts = [
+            part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"
+        ]
+        content = "".join(part for part in parts if isinstance(part, str))
+    return content.encode("utf-8", "replace").decode() if isinstance(content, str) else ""
+
+
+def _count(value: object) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**31:
+        return None
+    return int(value)
