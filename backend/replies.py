@@ -3,15 +3,26 @@
 import asyncio
 import contextlib
 import logging
+import math
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
+from backend.admission import Ticket
 from backend.engine import Engine
 from backend.errors import LimitError, NotFoundError, SightlineError
 from backend.store import Store
-from backend.types import ChatRequest, Event, Finished, MessageStatus, ReasoningDelta, Stats, TextDelta
+from backend.types import (
+    ChatRequest,
+    Event,
+    Finished,
+    MessageStatus,
+    ReasoningDelta,
+    Stats,
+    TextDelta,
+    Waiting,
+)
 
 SAVE_EVERY_S = 1.0
 UPDATE_EVERY_S = 0.05  # 20 updates a second are as many as the eye follows
@@ -22,40 +33,70 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What there is of a reply at one moment."""
+    """What there is of a reply at one moment.
+
+    ``retry_at`` is when a busy server is asked once more, by the clock of ``time.monotonic``; ``place``
+    is the one in line, 1 for the next, 0 once it is asked.
+    """
 
     text: str = ""
     reasoning: str = ""
     status: MessageStatus = MessageStatus.STREAMING
     stats: Stats | None = None
     error: str = ""
+    retry_at: float | None = None
+    place: int = 0
+
+    @property
+    def retry_in_s(self) -> int | None:
+        """The seconds of the countdown until a busy server is asked once more."""
+        return None if self.retry_at is None else max(0, math.ceil(self.retry_at - time.monotonic()))
 
     @property
     def is_over(self) -> bool:
         return self.status is not MessageStatus.STREAMING
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a model is asked. ``request`` makes the whole request, with all pictures, when it is its turn."""
+
+    model: str
+    request: Callable[[], Awaitable[ChatRequest]]
+    ticket: Ticket
+
+
 class Reply:
     """One reply on its way from the engine into the store."""
 
-    def __init__(self, store: Store, engine: Engine, owner: str, reply_id: str, request: ChatRequest) -> None:
+    def __init__(
+        self, store: Store, engine: Engine, owner: str, reply_id: str, asked: Asked, *, grace_s: float
+    ) -> None:
         self.id = reply_id
-        self.draft = Draft()
+        self.model = asked.model
+        self.draft = Draft(place=asked.ticket.place)
         self._store = store
+        self._engine = engine
+        self.ticket = asked.ticket.take()
         self._owner = owner
         self._changed = asyncio.Event()
         self._watchers = 0
+        self._grace_s = grace_s
+        self._leaving: asyncio.Task[None] | None = None
         self._saved_at = time.monotonic()
         self._saving: asyncio.Task[None] | None = None
         self._stoppable = True
-        self.task = asyncio.create_task(self._write(engine.stream(request)))
+        self.task = asyncio.create_task(self._write(asked))
 
     async def watch(self) -> AsyncGenerator[Draft, None]:
         """The reply as it grows: at most 20 drafts a second, one at least every 0.4 s, the last one over.
 
-        When the last watcher leaves before the end, the reply ends in the engine too: nobody reads it.
+        When the last watcher leaves before the end and none comes within the grace time, the reply ends
+        in the engine too: nobody reads it. A reload takes less.
         """
         self._watchers += 1
+        if self._leaving is not None:
+            self._leaving.cancel()
         try:
             while True:
                 changed = self._changed
@@ -70,7 +111,11 @@ class Reply:
         finally:
             self._watchers -= 1
             if self._watchers == 0 and not self.draft.is_over:
-                await self.stop()
+                self._leaving = asyncio.create_task(self._end_unwatched())
+
+    async def _end_unwatched(self) -> None:
+        await asyncio.sleep(self._grace_s)
+        await self.stop()
 
     async def stop(self) -> None:
         """End it now, keep what has come, and wait until that is stored."""
@@ -81,9 +126,12 @@ class Reply:
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.shield(self.task)
 
-    async def _write(self, events: AsyncGenerator[Event, None]) -> None:
+    async def _write(self, asked: Asked) -> None:
         """Show what comes; store the end before it is shown, because what looks saved has to be."""
-        end = await self._take(events)
+        try:
+            end = replace(await self._take(self._answer(asked)), place=0)
+        finally:
+            self.ticket.leave()
         self._stoppable = False
         try:
             await self._save(end)
@@ -100,9 +148,12 @@ class Reply:
                 async for event in events:
                     match event:
                         case TextDelta(text):
-                            self._show(replace(self.draft, text=self.draft.text + text))
+                            self._show(replace(self.draft, text=self.draft.text + text, retry_at=None))
                         case ReasoningDelta(text):
-                            self._show(replace(self.draft, reasoning=self.draft.reasoning + text))
+                            thought = self.draft.reasoning + text
+                            self._show(replace(self.draft, reasoning=thought, retry_at=None))
+                        case Waiting(seconds):
+                            self._show(replace(self.draft, retry_at=time.monotonic() + seconds))
                         case Finished(stats):
                             return replace(self.draft, status=MessageStatus.COMPLETE, stats=stats)
                     if time.monotonic() - self._saved_at >= SAVE_EVERY_S:
@@ -118,6 +169,16 @@ class Reply:
             log.exception("A reply ended with an unexpected error")
             sentence = "The answer broke off. Press Retry for a new one."
             return replace(self.draft, status=MessageStatus.INTERRUPTED, error=sentence)
+
+    async def _answer(self, asked: Asked) -> AsyncGenerator[Event, None]:
+        """Wait in line, then ask the engine. Only then are the pictures of the chat read."""
+        async for place in self.ticket.line():
+            self._show(replace(self.draft, place=place))
+        if self.draft.place:
+            self._show(replace(self.draft, place=0))
+        async with aclosing(self._engine.stream(await asked.request())) as events:
+            async for event in events:
+                yield event
 
     def _show(self, draft: Draft) -> None:
         self.draft = draft
@@ -144,17 +205,29 @@ class Reply:
 
 
 class Replies:
-    """Those of everyone, at most one in a chat. Lives on the event loop that starts them."""
+    """Those of everyone, at most one in a chat. Lives on the event loop that starts them.
 
-    def __init__(self, store: Store, engine: Engine) -> None:
+    ``on_end`` is told what became of each; ``grace_s`` is for how many seconds one goes on unwatched.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        engine: Engine,
+        on_end: Callable[[Draft], None] = lambda draft: None,
+        *,
+        grace_s: float = 0.0,
+    ) -> None:
         self._store = store
         self._engine = engine
+        self._on_end = on_end
+        self._grace_s = grace_s
         self._growing: dict[tuple[str, str], Reply] = {}
         self._claimed: set[tuple[str, str]] = set()
 
-    def start(self, owner: str, chat_id: str, reply_id: str, request: ChatRequest) -> Reply:
-        """Begin to write the reply that the store holds as streaming."""
-        reply = Reply(self._store, self._engine, owner, reply_id, request)
+    def start(self, owner: str, chat_id: str, reply_id: str, asked: Asked) -> Reply:
+        """Begin to write the reply that the store holds as streaming; first it waits for its turn."""
+        reply = Reply(self._store, self._engine, owner, reply_id, asked, grace_s=self._grace_s)
         self._growing[owner, chat_id] = reply
         reply.task.add_done_callback(lambda task: self._forget(owner, chat_id, reply))
         return reply
@@ -185,6 +258,15 @@ class Replies:
         if reply is not None:
             await reply.stop()
 
+    async def stop_all(self, owner: str) -> None:
+        """End every reply that is being written for this owner."""
+        for whose, chat_id in list(self._growing):
+            if whose == owner:
+                await self.stop(owner, chat_id)
+
     def _forget(self, owner: str, chat_id: str, reply: Reply) -> None:
+        reply.ticket.leave()  # it may have been cancelled before its first step
+        if reply.draft.is_over:
+            self._on_end(reply.draft)
         if self._growing.get((owner, chat_id)) is reply:
             del self._growing[owner, chat_id]

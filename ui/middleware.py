@@ -3,17 +3,21 @@
 import ipaddress
 import json
 import os
+import re
 import socket
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import HTTPConnection
-from starlette.responses import PlainTextResponse
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ui.visitors import cookie_header, new_secret, secret_of
+from backend.errors import LimitError
+from ui.accounts import logged_in
+from ui.operators import OPERATOR_COOKIE, QUERY, Operators, Tries
+from ui.visitors import ACCOUNT, address_of, cookie_header, new_secret, secret_of, session_cookie
 
 # Gradio's page needs inline scripts and styles, and eval for its templates. What matters is that a
 # reply cannot make the browser ask any other host: that would leak what was said (and who is there).
@@ -31,12 +35,33 @@ POLICY = {
     "base-uri": "'self'",
     "form-action": "'self'",
 }
+RawHeaders = Iterable[tuple[bytes, bytes]]
 HUGGING_FACE = "https://huggingface.co https://*.hf.space"
-OWN_POSTS = frozenset({"/gradio_api/upload"})  # ours, with limits of its own
+POLICY_HEADER = "Content-Security-Policy"
+FILES = "/export/"  # ours, which bring a stricter policy
+OWN_POSTS = frozenset({"/gradio_api/upload", "/import"})  # ours, with limits of its own
 # What of Gradio's API the page calls. The rest (a proxy, links to states, its own files) is closed.
 GRADIO_API = "/gradio_api/"
 OPEN_API = ("queue/", "cancel", "heartbeat/", "startup-events", "upload", "file=", "run/predict", "app_id")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+# What whoever has not logged in may ask: the page, which then shows the form, its parts, health, what
+# looks by itself who asks, and what Gradio asks itself when it begins (it does nothing a second time).
+WITHOUT_LOGIN = frozenset(
+    {
+        "/",
+        "/login",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/theme.css",
+        "/favicon.ico",
+        "/gradio_api/startup-events",
+    }
+)
+PARTS_WITHOUT_LOGIN = ("/assets/", "/static/", "/sightline/page.", "/sightline/chats.", "/sightline/icon.")
+VISITOR = "sightline.visitor"  # where a request's scope has the secret of the cookie that the page gives
+SIGN_IN = "access-token-"  # how the names of Gradio's cookies begin
+SIGN_IN_UNSECURE = "access-token-unsecure-"
 
 
 def content_security_policy(*, in_space: bool) -> str:
@@ -180,6 +205,83 @@ def _paths(value: object) -> Iterator[object]:
             yield from _paths(inner)
 
 
+class Login:
+    """Where people log in: of what is asked without, only the page and its parts are answered.
+
+    Gradio looks after its own routes; ours, and whatever else there may be, are refused here.
+    """
+
+    def __init__(self, app: ASGIApp, tries: Tries) -> None:
+        self._app = app
+        self._tries = tries
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path, name = scope["path"], logged_in(scope)
+        if name is not None:
+            scope[ACCOUNT] = name
+        elif path not in WITHOUT_LOGIN and not path.startswith(PARTS_WITHOUT_LOGIN):
+            await PlainTextResponse("Log in first.", 401)(scope, receive, send)
+            return
+        if scope["method"] == "POST" and path.rstrip("/") == "/login":
+            try:
+                self._tries.check(address_of(HTTPConnection(scope)))
+            except LimitError as error:
+                await PlainTextResponse(str(error), 429)(scope, receive, send)
+                return
+            self._tries.count(address_of(HTTPConnection(scope)))  # right ones too: they can come at once
+        await self._app(scope, receive, send)
+
+
+class OperatorLink:
+    """Takes the token of the page's address, ``/?operator=TOKEN``, and shows the page without it."""
+
+    def __init__(self, app: ASGIApp, operators: Operators, *, in_space: bool) -> None:
+        self._app = app
+        self._operators = operators
+        self._in_space = in_space
+        self._shown_as = ("document", "iframe") if in_space else ("document",)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_page = scope["type"] == "http" and scope["method"] == "GET" and scope["path"] == "/"
+        token = Request(scope).query_params.get(QUERY) if is_page else None
+        if token is None:
+            await self._app(scope, receive, send)
+        else:
+            await self._answer(Request(scope), token)(scope, receive, send)
+
+    def _answer(self, request: Request, token: str) -> Response:
+        if not self._is_opened(request.headers):
+            return PlainTextResponse("Not before somebody opens it.", 503)
+        page = RedirectResponse("./", 303)
+        if self._operators.holds_cookie(request.cookies):
+            return page
+        try:
+            secret = self._operators.redeem(token, address_of(request))
+        except LimitError as error:
+            return PlainTextResponse(str(error), 429)
+        if secret is None:
+            sentence = (
+                "This operator link is used up or wrong. The app's console shows the one that is good now."
+            )
+            return PlainTextResponse(sentence, 403)
+        secure = request.scope["scheme"] == "https"
+        cookie = session_cookie(OPERATOR_COOKIE, secret, secure=secure, in_frame=self._in_space)
+        page.headers.append("Set-Cookie", cookie)
+        return page
+
+    def _is_opened(self, headers: Headers) -> bool:
+        """Whether somebody sees the answer.
+
+        A browser that guesses (Fetch, 3.5.7) must not spend the token, nor another site's picture
+        (Fetch Metadata, 2.1) the tries of whoever looks at it.
+        """
+        purpose = headers.get("sec-purpose") or headers.get("purpose") or ""
+        return "prefetch" not in purpose and headers.get("sec-fetch-dest", "document") in self._shown_as
+
+
 class PageHeaders:
     """Adds to each answer what the browser must know: the policy, and a cookie to whoever has none."""
 
@@ -192,21 +294,43 @@ class PageHeaders:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        secure = scope["scheme"] == "https"
+        # Only the page itself gives a cookie (its parts, fetched at once, would each give another), and
+        # gives the same one again, so that it never runs out in use.
+        gives_cookie = scope["method"] == "GET" and scope["path"] == "/"
+        if gives_cookie:
+            scope[VISITOR] = secret_of(HTTPConnection(scope).cookies) or new_secret()
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
+                if secure:
+                    message["headers"] = sign_in_cookies(message["headers"], in_frame=self._in_space)
                 headers = MutableHeaders(scope=message)
-                headers["Content-Security-Policy"] = self._policy
+                if not (scope["path"].startswith(FILES) and POLICY_HEADER in headers):
+                    headers[POLICY_HEADER] = self._policy
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers["Referrer-Policy"] = "no-referrer"
-                if scope["method"] == "GET" and scope["path"] == "/":
-                    # Only the page itself gives a cookie (its parts, fetched at once, would each give
-                    # another), and gives the same one again, so that it never runs out in use.
-                    secret = secret_of(HTTPConnection(scope).cookies) or new_secret()
-                    secure = scope["scheme"] == "https"
-                    cookie = cookie_header(secret, secure=secure, in_frame=self._in_space)
+                if gives_cookie:
+                    cookie = cookie_header(scope[VISITOR], secure=secure, in_frame=self._in_space)
                     headers.append("Set-Cookie", cookie)
                     headers["Cache-Control"] = "no-store"
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
+
+
+def sign_in_cookies(headers: RawHeaders, *, in_frame: bool) -> RawHeaders:
+    """An answer's headers for TLS, where Gradio's cookies of a login become like ours.
+
+    It sends one that goes along from any site, and one that goes without TLS too, which is left out.
+    """
+    kept = []
+    for name, value in headers:
+        cookie = value.decode("latin-1")
+        if name.lower() == b"set-cookie" and cookie.startswith(SIGN_IN):
+            if cookie.startswith(SIGN_IN_UNSECURE):
+                continue
+            lax = re.sub("(?i)samesite=none", "SameSite=Lax", cookie)
+            cookie = f"{cookie}; Partitioned" if in_frame else lax
+        kept.append((name, cookie.encode("latin-1")))
+    return kept

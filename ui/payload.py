@@ -2,13 +2,18 @@
 
 import contextlib
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from backend.errors import ImageError
-from backend.types import Sampling
+from backend.images import ALL_PAGES
+from backend.types import Detail, Sampling
+
+_PAGES = re.compile(r"(?P<first>[0-9]{1,6})\s*(?P<to>[-–—]\s*(?P<last>[0-9]{1,6})?)?")
+PREVIEW = ".preview.jpg"  # beside an upload, whose own name begins with no dot
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,24 +66,25 @@ def _upload(file: object, uploads: Path) -> Upload | None:
     return Upload(path, name if isinstance(name, str) else path.name, file)
 
 
-def read_upload(upload: Upload, max_bytes: int) -> bytes:
-    """The bytes of an uploaded file, one more than ``max_bytes`` at most.
-
-    Raises:
-        ImageError: it is gone, because it was sent already or lay too long.
-    """
-    try:
-        with upload.path.open("rb") as file:
-            return file.read(max_bytes + 1)
-    except OSError as error:
-        raise ImageError(f"“{Path(upload.name).name}” is no longer here.", "Add it again.") from error
+def measure(uploads: Iterable[Upload]) -> int:
+    """How many bytes these files have together; one that is gone has none."""
+    total = 0
+    for upload in uploads:
+        with contextlib.suppress(OSError):
+            total += upload.path.stat().st_size
+    return total
 
 
 def forget_upload(upload: Upload) -> None:
-    """Delete Gradio's copy, and the folder that it made for it once that is empty."""
+    """Delete the file with its preview, and the folder that it had once that is empty."""
+    forget_upload_at(upload.path)
+
+
+def forget_upload_at(path: Path) -> None:
     with contextlib.suppress(OSError):
-        upload.path.unlink(missing_ok=True)
-        upload.path.parent.rmdir()
+        path.unlink(missing_ok=True)
+        path.with_name(PREVIEW).unlink(missing_ok=True)
+        path.parent.rmdir()
 
 
 def shown_file(path: Path, name: str) -> dict[str, Any]:
@@ -92,6 +98,19 @@ def shown_file(path: Path, name: str) -> dict[str, Any]:
         "is_stream": False,
         "meta": {"_type": "gradio.FileData"},
     }
+
+
+def read_offers(value: object) -> tuple[str, dict[str, str]]:
+    """What is left of a text with web addresses, and the pictures that pages among these offered."""
+    found = value if isinstance(value, dict) else {}
+    left, rows = found.get("left"), found.get("offers")
+    pairs = [(row.get("page"), row.get("preview")) for row in _list(rows) if isinstance(row, dict)]
+    offers = {page: shown for page, shown in pairs if isinstance(page, str) and isinstance(shown, str)}
+    return left if isinstance(left, str) else "", offers
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +138,31 @@ def read_choices(*posted: object) -> Choices:
             seed=_integer(seed, 0, 2**31 - 1),
         ),
     )
+
+
+def read_detail(posted: object) -> Detail:
+    """Auto, unless the page posted another that there is."""
+    return next((detail for detail in Detail if detail == posted), Detail.AUTO)
+
+
+def read_pages(posted: object) -> range:
+    """Pages of documents, counted from 0: of "2", "1-3", "4-" or, where nothing is typed, all.
+
+    Raises:
+        ImageError: it is none of these.
+    """
+    typed = posted.strip() if isinstance(posted, str) else ""
+    if not typed or typed.lower() == "all":
+        return ALL_PAGES
+    match = _PAGES.fullmatch(typed)
+    first, last = (int(number or 0) for number in match.group("first", "last")) if match else (0, 0)
+    if match and match["to"] is None:
+        last = first
+    elif match and not last:
+        last = ALL_PAGES.stop
+    if not 0 < first <= last <= ALL_PAGES.stop:
+        raise ImageError(f"“{typed[:20]}” names no pages.", "Write one page, as 2, or a range, as 1-3 or 4-.")
+    return range(first - 1, last)
 
 
 def _number(value: object, low: float, high: float) -> float | None:

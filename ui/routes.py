@@ -1,38 +1,45 @@
-"""The app's own routes: health, the engine's state, and the pictures of a visitor's chats."""
+"""The app's own routes: health, the engine's state, figures, and the pictures of a visitor's chats."""
 
 from pathlib import Path
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from backend.engine import Engine
-from backend.errors import NotFoundError
+from backend.errors import LimitError, NotFoundError
+from backend.metrics import MEDIA_TYPE, Metrics
+from backend.router import Router
 from backend.store import Store
 from backend.types import Capabilities, EngineState
-from ui.visitors import owner_of
+from backend.vllm_args import DEMO_MODEL
+from ui.operators import Operators
+from ui.visitors import owner_behind
 
 WEB = Path(__file__).resolve().parents[1] / "assets" / "web"
+DEMO_CARD = DEMO_MODEL / "README.md"
 # Named by its content a picture never changes; "private" keeps it out of shared caches.
 FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 
 
-def words(engine: Capabilities) -> str:
-    """The engine's state for a person, in a few words."""
-    match engine.state:
+def words(now: Capabilities) -> str:
+    """How far the engine of a model is, for a person, in a few words."""
+    model = now.models[0] if now.models else None
+    match now.state:
         case EngineState.READY:
-            return "Ready: " + (engine.models[0].rsplit("/")[-1] if engine.models else "model")
+            return f"Ready: {model.id.rsplit('/')[-1]}" if model else "No model to choose"
+        case EngineState.LOADING | EngineState.FAILED if model is None or model.source:
+            return now.stage
         case EngineState.LOADING:
-            return f"Loading: {engine.stage}, {engine.state_s:.0f} s"
+            return f"Loading: {now.stage}, {now.state_s:.0f} s"
         case EngineState.FAILED:
-            return f"The model failed to start. {engine.stage}"
+            return f"The model failed to start. {now.stage}"
         case EngineState.STOPPED:
             return "The model is stopped"
 
 
-def routes(store: Store, engine: Engine) -> list[BaseRoute]:
+def routes(store: Store, router: Router, operators: Operators, metrics: Metrics) -> list[BaseRoute]:
     """All of them; they come before Gradio's."""
 
     async def healthz(request: Request) -> Response:
@@ -41,23 +48,29 @@ def routes(store: Store, engine: Engine) -> list[BaseRoute]:
 
     async def readyz(request: Request) -> Response:
         """Whether an engine can answer; the state either way."""
-        now = await engine.capabilities()
+        now = await router.capabilities()
         body = {
             "state": now.state,
             "stage": now.stage,
             "seconds": round(now.state_s, 1),
-            "models": now.models,
+            "models": [model.name for model in now.models],
         }
         return JSONResponse(body, 200 if now.state is EngineState.READY else 503)
 
     async def status(request: Request) -> Response:
-        """The same for the page, which asks all the time: never an error in the browser's console."""
-        now = await engine.capabilities()
-        return JSONResponse({"state": now.state, "words": words(now)})
+        """The state of one model for the page, which asks all the time: never an error in its console.
+
+        ``menu`` changes when the menu of models does.
+        """
+        everything = await router.capabilities()
+        name = request.query_params.get("model")
+        now = await router.capabilities_of(name) if name else everything
+        menu = f"{hash(everything.models):x}"  # cheap: every page asks every second
+        return JSONResponse({"state": now.state, "words": words(now), "menu": menu})
 
     async def picture(request: Request) -> Response:
         """A picture of one of the visitor's own chats."""
-        owner = owner_of(request.cookies)
+        owner = owner_behind(request)
         if owner is None:
             return PlainTextResponse("Not found", 404)
         try:
@@ -66,11 +79,28 @@ def routes(store: Store, engine: Engine) -> list[BaseRoute]:
             return PlainTextResponse("Not found", 404)
         return Response(data, media_type=found.media_type, headers=FOR_EVER)
 
+    async def demo_card(request: Request) -> Response:
+        """What the demo model can do, and how it was made."""
+        return FileResponse(DEMO_CARD, media_type="text/plain; charset=utf-8")
+
+    async def figures(request: Request) -> Response:
+        """What is counted here, for operators and their Prometheus."""
+        try:
+            allowed = operators.includes(request)
+        except LimitError as error:
+            return PlainTextResponse(str(error), 429)
+        if not allowed:
+            return PlainTextResponse("Only an operator sees this.", 403)
+        text = await run_in_threadpool(metrics.text)
+        return Response(text, media_type=MEDIA_TYPE, headers={"Cache-Control": "no-store"})
+
     return [
         Route("/healthz", healthz),
+        Route("/metrics", figures),
         Route("/readyz", readyz),
         Route("/status", status),
         Route("/img/{sha256}", picture),
+        Route("/sightline/demo-model", demo_card),
         Mount("/sightline/examples", StaticFiles(directory=WEB.parent / "examples")),
         Mount("/sightline", StaticFiles(directory=WEB)),
     ]

@@ -2,7 +2,8 @@
 
 Gradio's upload route names a file by its content, so two visitors with the same picture share one, and
 takes any number from anybody. Its file route fetches any web address that is written into its path. Here
-each upload gets a folder of its own below its owner's, and only its owner can read or send it.
+each upload gets a folder of its own below its owner's, and only its owner can see or send it. What goes
+back to a browser is never the file, but a small picture of it that was made here.
 """
 
 import contextlib
@@ -19,25 +20,33 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from backend.errors import LimitError
+from backend.admission import Admission
+from backend.errors import ImageError, LimitError
 from backend.images import shown_name
-from ui.visitors import owner_of
+from backend.picture_pool import PicturePool
+from ui.payload import PREVIEW, forget_upload_at
+from ui.visitors import address_of, owner_behind
 
 FILES_PER_VISITOR = 100  # that wait at the same time; sent ones are gone
 KEPT_S = 24 * 3600
 SWEEP_EVERY_S = 3600
 FREE_BYTES = 10**9  # uploads end where the disk is nearly full: what is stored for good needs room
-IMAGE_TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png"}
+PREVIEW_SIDE = 320  # pixels
+DAMAGED = Path(__file__).resolve().parents[1] / "assets" / "web" / "damaged.svg"
 _UNSAFE = re.compile(r"[^\w.\- ]")
 
 
 class Uploads:
     """The folder of waiting files: ``folder/<owner>/<random>/<name>``."""
 
-    def __init__(self, folder: Path, max_file_bytes: int, max_files: int) -> None:
+    def __init__(
+        self, folder: Path, max_file_bytes: int, max_files: int, admission: Admission, pictures: PicturePool
+    ) -> None:
         self.folder = folder.absolute()  # the page posts these paths back, without a folder to start from
         self._max_bytes = max_file_bytes
         self._max_files = max_files
+        self._admission = admission
+        self._pictures = pictures
         self._swept_at = float("-inf")
 
     def of(self, owner: str) -> Path:
@@ -64,6 +73,10 @@ class Uploads:
             with contextlib.suppress(OSError):  # no folder, or not empty
                 owner.rmdir()
 
+    def forget(self, owner: str) -> None:
+        """Delete all files of one visitor."""
+        shutil.rmtree(self.of(owner), ignore_errors=True)
+
     def routes(self) -> list[BaseRoute]:
         """The routes that Gradio's page calls, to come before Gradio's own."""
         return [
@@ -73,13 +86,12 @@ class Uploads:
 
     async def _upload(self, request: Request) -> Response:
         """Take files; answers with their paths, as Gradio's route does."""
-        owner = owner_of(request.cookies)
+        owner = owner_behind(request)
         if owner is None:
             return PlainTextResponse("Allow cookies for this site, then reload the page.", 403)
-        try:
-            await run_in_threadpool(self.check, owner)
-        except LimitError as error:
-            return PlainTextResponse(str(error), 507)
+        refusal = await self._refusal(owner, request)
+        if refusal is not None:
+            return refusal
         counted = _Counted(request, self._max_bytes * self._max_files)
         try:
             async with Request(request.scope, counted.receive).form(
@@ -87,12 +99,28 @@ class Uploads:
             ) as form:
                 files = [item for item in form.getlist("files") if isinstance(item, UploadFile)]
                 if any((file.size or 0) > self._max_bytes for file in files):
-                    return self._too_large()
+                    raise _TooLargeError
+                if len(files) > 1:  # the first was counted before the others could be
+                    self._admission.take_pictures(address_of(request), len(files) - 1, counted=1)
                 return JSONResponse([await self._keep(owner, file) for file in files])
+        except LimitError as error:
+            return PlainTextResponse(str(error), 429)
         except _TooLargeError:
             return self._too_large()
         except (MultiPartException, ClientDisconnect):
             return PlainTextResponse("This was not an upload.", 400)
+
+    async def _refusal(self, owner: str, request: Request) -> Response | None:
+        """Why nothing is taken from this visitor now, before anything of it is read."""
+        try:
+            self._admission.take_pictures(address_of(request))
+        except LimitError as error:
+            return PlainTextResponse(str(error), 429)
+        try:
+            await run_in_threadpool(self.check, owner)
+        except LimitError as error:
+            return PlainTextResponse(str(error), 507)
+        return None
 
     async def _keep(self, owner: str, file: UploadFile) -> str:
         path = await run_in_threadpool(self.place, owner, file.filename or "")
@@ -100,14 +128,32 @@ class Uploads:
         return str(path)
 
     async def _file(self, request: Request) -> Response:
-        """One of the visitor's own waiting files, for the composer's thumbnail."""
-        owner = owner_of(request.cookies)
+        """A small picture of one of the visitor's own waiting files, for the composer."""
+        owner = owner_behind(request)
         path = await run_in_threadpool(self._own_file, owner, request.path_params["path"]) if owner else None
-        if path is None:
+        shown = await self._preview(path) if path else None
+        if shown is None:
             return PlainTextResponse("Not found", 404)
-        # Only by what images.py makes or a browser can show safely; a page or an SVG could run a script.
-        media_type = IMAGE_TYPES.get(path.suffix.lower(), "application/octet-stream")
-        return FileResponse(path, media_type=media_type, headers={"Cache-Control": "private, no-store"})
+        media_type = "image/svg+xml" if shown == DAMAGED else "image/jpeg"
+        return FileResponse(shown, media_type=media_type, headers={"Cache-Control": "private, no-store"})
+
+    async def _preview(self, path: Path) -> Path | None:
+        """The file's first picture, small, as a JPEG beside it; or the sign for one that cannot be opened.
+
+        None where the file was sent meanwhile.
+        """
+        preview = path.with_name(PREVIEW)
+        size = await run_in_threadpool(_size, preview)
+        if size is None:
+            try:
+                loaded = await self._pictures.load(path, path.name, pages=range(1), longest_side=PREVIEW_SIDE)
+                data = loaded.thumbnails[0].data
+            except ImageError:
+                data = b""  # kept too: whoever asks again must not cost another try
+            if not await run_in_threadpool(_keep_beside, path, data):
+                return None
+            size = len(data)
+        return preview if size else DAMAGED
 
     def _own_file(self, owner: str, posted: str) -> Path | None:
         try:
@@ -145,6 +191,28 @@ class Uploads:
 
     def _too_large(self) -> Response:
         return PlainTextResponse(f"Larger than the {self._max_bytes // 10**6} MB of --max-file-mb.", 413)
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
+def _keep_beside(path: Path, preview: bytes) -> bool:
+    """Whether the file still waits, and has its preview now."""
+    kept = path.with_name(PREVIEW)
+    unfinished = kept.with_suffix(f".{secrets.token_hex(4)}")
+    with contextlib.suppress(OSError):
+        unfinished.write_bytes(preview)
+        unfinished.replace(kept)
+    if path.exists():
+        return kept.exists()
+    with contextlib.suppress(OSError):
+        unfinished.unlink(missing_ok=True)
+    forget_upload_at(path)  # it went while this was being made, and left its folder for it
+    return False
 
 
 def _copy(file: UploadFile, path: Path) -> None:

@@ -72,7 +72,7 @@ def test_posted_path_of_a_file_has_no_effect(app: App, client: GradioClient, pat
 
 
 @pytest.mark.parametrize("route", ["queue/join", "run/predict"])
-@pytest.mark.parametrize("name", ["send", "fetch_address", "open_chat"])
+@pytest.mark.parametrize("name", ["send", "fetch", "open_chat"])
 def test_posted_address_of_a_file_is_not_fetched(
     client: GradioClient, tracker: str, route: str, name: str
 ) -> None:

@@ -9,12 +9,21 @@ from typing import Any
 
 import httpx2
 import pytest
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ui.middleware import Guard, PageHeaders, PostedBodies, content_security_policy, known_hosts
-from ui.visitors import COOKIE, new_secret
+from ui.middleware import (
+    Guard,
+    Login,
+    OperatorLink,
+    PageHeaders,
+    PostedBodies,
+    content_security_policy,
+    known_hosts,
+)
+from ui.operators import OPERATOR_COOKIE, TRIES_PER_MINUTE, Operators, Tries
+from ui.visitors import ACCOUNT, COOKIE, new_secret
 
 HOSTS = known_hosts("127.0.0.1", ["Chat.Example"], None)
 
@@ -30,6 +39,16 @@ async def ask(app: ASGIApp, method: str = "GET", path: str = "/", **headers: str
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url=base) as http:
         return await http.request(method, path, headers=sent)
+
+
+def kept(answer: httpx2.Response) -> dict[str, tuple[str, set[str]]]:
+    """The cookies that an answer gives: of each its value and its attributes."""
+    cookies = {}
+    for line in answer.headers.get_list("set-cookie"):
+        pair, *attributes = line.split("; ")
+        name, _, value = pair.partition("=")
+        cookies[name] = (value, set(attributes))
+    return cookies
 
 
 # Which hosts
@@ -286,7 +305,7 @@ async def test_a_cookie_given_over_https_stays_there() -> None:
 async def test_in_a_space_the_cookie_works_in_a_frame() -> None:
     answer = await ask(PageHeaders(page, in_space=True))
 
-    assert answer.headers["set-cookie"].endswith("; SameSite=None; Secure; Partitioned")
+    assert kept(answer)[COOKIE][1] >= {"SameSite=None", "Secure", "Partitioned"}
 
 
 async def test_an_answers_own_cookies_stay() -> None:
@@ -555,3 +574,255 @@ async def test_sockets_pass_unread() -> None:
         await PostedBodies(app, UPLOADS, LIMIT)({"type": kind}, nothing, nothing)
 
     assert reached == ["lifespan", "websocket"]
+
+
+# Operators
+
+
+@pytest.fixture
+def tokens() -> list[str]:
+    """What the console has shown."""
+    return []
+
+
+@pytest.fixture
+def operators(tokens: list[str]) -> Operators:
+    operators = Operators(tokens.append)
+    operators.open()
+    return operators
+
+
+@pytest.fixture
+def linked(operators: Operators) -> ASGIApp:
+    return PageHeaders(OperatorLink(page, operators, in_space=False), in_space=False)
+
+
+@pytest.fixture
+def linked_in_space(operators: Operators) -> ASGIApp:
+    return PageHeaders(OperatorLink(page, operators, in_space=True), in_space=True)
+
+
+def cookie_of(answer: httpx2.Response) -> str:
+    """What the browser sends from now on."""
+    return "; ".join(f"{name}={value}" for name, (value, _) in kept(answer).items())
+
+
+def is_operator(operators: Operators, cookie: str) -> bool:
+    headers = [(b"cookie", cookie.encode())]
+    return operators.includes(HTTPConnection({"type": "http", "headers": headers}))
+
+
+async def test_the_link_makes_a_newcomer_an_operator(
+    linked: ASGIApp, operators: Operators, tokens: list[str]
+) -> None:
+    answer = await ask(linked, path=f"/?operator={tokens[0]}")
+
+    assert (answer.status_code, answer.headers["location"]) == (303, "./")
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+    assert is_operator(operators, cookie_of(answer))
+    assert kept(answer)[OPERATOR_COOKIE][1] == {"Path=/", "HttpOnly", "SameSite=Lax"}
+    assert len(tokens) == 2
+
+
+async def test_a_visitor_who_opens_the_link_keeps_their_chats_and_gets_a_second_cookie(
+    linked: ASGIApp, operators: Operators, tokens: list[str]
+) -> None:
+    """Whoever planted the first does not know the second."""
+    planted = new_secret()
+    cookie = f"{COOKIE}={planted}; {OPERATOR_COOKIE}={planted}"
+
+    answer = await ask(linked, path=f"/?operator={tokens[0]}", cookie=cookie)
+
+    assert kept(answer)[COOKIE][0] == planted
+    assert kept(answer)[OPERATOR_COOKIE][0] != planted
+    assert is_operator(operators, cookie_of(answer))
+    assert not is_operator(operators, cookie)
+
+
+async def test_an_operator_who_opens_a_link_spends_nothing_and_keeps_the_cookie(
+    linked: ASGIApp, operators: Operators, tokens: list[str]
+) -> None:
+    cookie = cookie_of(await ask(linked, path=f"/?operator={tokens[0]}"))
+
+    for token in (*tokens, *["wrong"] * TRIES_PER_MINUTE):
+        answer = await ask(linked, path=f"/?operator={token}", cookie=cookie)
+        assert (answer.status_code, answer.headers["location"]) == (303, "./")
+        assert OPERATOR_COOKIE not in kept(answer)
+
+    assert len(tokens) == 2
+    assert (await ask(linked, path=f"/?operator={tokens[1]}")).status_code == 303
+
+
+async def test_an_operators_cookie_is_like_a_visitors(
+    linked: ASGIApp, linked_in_space: ASGIApp, tokens: list[str]
+) -> None:
+    for app in (linked, linked_in_space):
+        answer = await ask(app, path=f"/?operator={tokens[-1]}", base="https://localhost")
+        given = kept(answer)
+
+        assert given[OPERATOR_COOKIE][1] == given[COOKIE][1] - {"Max-Age=31536000"}
+        assert "Secure" in given[OPERATOR_COOKIE][1]
+
+
+async def test_a_spent_token_says_so_and_makes_nobody_an_operator(
+    linked: ASGIApp, operators: Operators, tokens: list[str]
+) -> None:
+    await ask(linked, path=f"/?operator={tokens[0]}")
+
+    answer = await ask(linked, path=f"/?operator={tokens[0]}")
+
+    assert answer.status_code == 403
+    assert "console" in answer.text
+    assert not is_operator(operators, cookie_of(answer))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"sec_purpose": "prefetch"},
+        {"sec_purpose": "prefetch;prerender"},
+        {"purpose": "prefetch"},
+    ],
+)
+async def test_a_browser_that_guesses_spends_nothing(
+    linked: ASGIApp, tokens: list[str], headers: dict[str, str]
+) -> None:
+    guess = await ask(linked, path=f"/?operator={tokens[0]}", **headers)
+    head = await ask(linked, "HEAD", path=f"/?operator={tokens[0]}")
+    opened = await ask(linked, path=f"/?operator={tokens[0]}")
+
+    assert (guess.status_code, head.status_code, opened.status_code) == (503, 200, 303)
+
+
+@pytest.mark.parametrize("shown_as", ["image", "empty", "iframe", "object", "script", ""])
+async def test_what_another_sites_page_fetches_is_no_try(
+    linked: ASGIApp, tokens: list[str], shown_as: str
+) -> None:
+    for token in (*["wrong"] * TRIES_PER_MINUTE, *tokens):
+        fetched = await ask(linked, path=f"/?operator={token}", sec_fetch_dest=shown_as)
+        assert fetched.status_code == 503
+        assert OPERATOR_COOKIE not in kept(fetched)
+
+    opened = await ask(linked, path=f"/?operator={tokens[0]}", sec_fetch_dest="document")
+    assert opened.status_code == 303
+
+
+async def test_in_a_space_the_link_may_be_opened_in_its_frame(
+    linked_in_space: ASGIApp, tokens: list[str]
+) -> None:
+    fetched = await ask(linked_in_space, path=f"/?operator={tokens[0]}", sec_fetch_dest="image")
+    framed = await ask(linked_in_space, path=f"/?operator={tokens[0]}", sec_fetch_dest="iframe")
+
+    assert (fetched.status_code, framed.status_code) == (503, 303)
+
+
+@pytest.mark.parametrize("path", ["/", "/?other=x", "/other?operator=x"])
+async def test_other_addresses_are_the_pages(linked: ASGIApp, path: str) -> None:
+    assert (await ask(linked, path=path)).text == "the page"
+
+
+@pytest.mark.parametrize("path", ["/?operator", "/?operator=", "/?operator=x&operator=y", "/?operator=%ff"])
+async def test_a_token_that_is_none_is_wrong(linked: ASGIApp, path: str) -> None:
+    assert (await ask(linked, path=path)).status_code == 403
+
+
+async def test_an_address_cannot_try_tokens_for_ever(linked: ASGIApp, tokens: list[str]) -> None:
+    statuses = [(await ask(linked, path=f"/?operator={n}")).status_code for n in range(TRIES_PER_MINUTE + 1)]
+    late = await ask(linked, path=f"/?operator={tokens[0]}")
+
+    assert statuses == [403] * TRIES_PER_MINUTE + [429]
+    assert late.status_code == 429
+    assert "Wait" in late.text
+
+
+# Accounts
+
+
+class GradioApp:
+    """Of Gradio's app what tells who has logged in; answers whom our own routes would see."""
+
+    def __init__(self) -> None:
+        self.cookie_id = "abc"
+        self.tokens = {"token": "ada"}
+        self.app = Login(self._answer, Tries())
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await PlainTextResponse(scope.get(ACCOUNT, "nobody"))(scope, receive, send)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app({**scope, "app": self}, receive, send)
+
+
+LOGGED_IN = {"cookie": "access-token-abc=token"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/img/x",
+        "/status",
+        "/config",
+        "/login/",
+        "/gradio_api/upload",
+        "/gradio_api/file=/x",
+        "/gradio_api/queue/join",
+        "/gradio_api/queue/data",
+        "/sightline/examples/x.png",
+        "/healthz/",
+        "/anything",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_without_a_login_nothing_else_is_answered(method: str, path: str) -> None:
+    refused = await ask(GradioApp(), method, path, cookie=f"{COOKIE}={new_secret()}")
+    taken = await ask(GradioApp(), method, path, **LOGGED_IN)
+
+    assert (refused.status_code, refused.text) == (401, "Log in first.")
+    assert (taken.status_code, taken.text) == (200, "ada")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/login", "/healthz", "/readyz", "/metrics", "/theme.css", "/assets/x.js", "/sightline/page.css"],
+)
+async def test_the_page_that_asks_for_the_login_is_shown(path: str) -> None:
+    assert (await ask(GradioApp(), path=path)).text == "nobody"
+
+
+async def test_an_address_cannot_try_passwords_for_ever() -> None:
+    app = GradioApp()
+    statuses = [(await ask(app, "POST", "/login")).status_code for _ in range(TRIES_PER_MINUTE + 1)]
+
+    assert statuses == [200] * TRIES_PER_MINUTE + [429]
+    assert (await ask(app)).status_code == 200
+    assert (await ask(app, "POST", "/login/", **LOGGED_IN)).status_code == 429
+
+
+def sign_in(response: Response) -> ASGIApp:
+    """The answer as an app, with the cookies of Gradio's login (gradio.routes, login)."""
+    response.set_cookie("access-token-abc", "token", httponly=True, samesite="none", secure=True)
+    response.set_cookie("access-token-unsecure-abc", "token", httponly=True)
+    return response
+
+
+@pytest.mark.parametrize(
+    ("base", "in_space", "expected"),
+    [
+        ("http://localhost", False, [{"secure", "samesite=none"}, {"samesite=lax"}]),
+        ("https://chat.example", False, [{"secure", "samesite=lax"}]),
+        ("https://chat.example", True, [{"secure", "samesite=none", "partitioned"}]),
+    ],
+)
+async def test_a_login_over_https_stays_there(base: str, in_space: bool, expected: list[set[str]]) -> None:
+    app = PageHeaders(sign_in(PlainTextResponse("ok")), in_space=in_space)
+
+    answer = await ask(app, "POST", "/login", base=base)
+
+    cookies = [set(cookie.lower().split("; ")) for cookie in answer.headers.get_list("set-cookie")]
+    assert [cookie - {"httponly", "path=/"} for cookie in cookies] == [
+        {f"access-token-{'unsecure-' * number}abc=token", *attributes}
+        for number, attributes in enumerate(expected)
+    ]
+    assert all("httponly" in cookie for cookie in cookies)
+    assert "content-security-policy" in answer.headers

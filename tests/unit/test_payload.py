@@ -6,15 +6,17 @@ from typing import Any
 import pytest
 
 from backend.errors import ImageError
+from backend.images import ALL_PAGES
 from backend.types import Sampling
 from ui.payload import (
     Choices,
     Composed,
     Upload,
     forget_upload,
+    measure,
     read_choices,
     read_composer,
-    read_upload,
+    read_pages,
     shown_file,
 )
 
@@ -117,7 +119,7 @@ def test_uploads_may_themselves_lie_behind_a_link(uploads: Path, tmp_path: Path)
 
     (upload,) = read_composer(post(str(link / "abc" / "cat.jpg")), link).uploads
 
-    assert read_upload(upload, 10) == b"cat"
+    assert upload.path.read_bytes() == b"cat"
 
 
 @pytest.mark.parametrize(
@@ -134,21 +136,11 @@ def upload_of(path: Path, name: str = "cat.jpg") -> Upload:
     return Upload(path, name, {})
 
 
-def test_one_byte_more_than_the_limit_is_read_at_most(uploads: Path) -> None:
-    path = uploads / "abc" / "cat.jpg"
+def test_files_are_measured_and_what_is_gone_has_no_bytes(uploads: Path) -> None:
+    (uploads / "abc" / "dog.jpg").write_bytes(b"doggy")
+    paths = (uploads / "abc" / name for name in ("cat.jpg", "dog.jpg", "gone.jpg"))
 
-    assert read_upload(upload_of(path), 3) == b"cat"
-    assert read_upload(upload_of(path), 1) == b"ca"
-
-
-@pytest.mark.parametrize("path", ["abc/gone.jpg", "abc"])
-def test_a_file_that_is_gone_is_named_without_its_path(uploads: Path, path: str) -> None:
-    with pytest.raises(ImageError) as caught:
-        read_upload(upload_of(uploads / path, "/somewhere/My cat.jpg"), 10)
-
-    assert caught.value.what.startswith("“My cat.jpg” ")
-    assert str(uploads) not in str(caught.value)
-    assert "somewhere" not in str(caught.value)
+    assert measure(map(upload_of, paths)) == 8
 
 
 def test_forgetting_removes_the_file_and_its_empty_folder(uploads: Path) -> None:
@@ -206,6 +198,31 @@ def test_choices_in_their_order() -> None:
     choices = read_choices("demo", " Be brief. ", 0.5, 0.25, 128, 42)
 
     assert choices == Choices("demo", "Be brief.", Sampling(0.5, 0.25, 128, 42))
+
+
+@pytest.mark.parametrize(
+    ("typed", "pages"),
+    [
+        ("", ALL_PAGES),
+        (" all ", ALL_PAGES),
+        (None, ALL_PAGES),
+        (["2"], ALL_PAGES),
+        ("2", range(1, 2)),
+        ("1-3", range(3)),
+        (" 2 – 3 ", range(1, 3)),
+        ("4-", range(3, ALL_PAGES.stop)),
+    ],
+)
+def test_pages_are_typed_as_a_person_counts_them(typed: object, pages: range) -> None:
+    assert read_pages(typed) == pages
+
+
+@pytest.mark.parametrize(
+    "typed", ["0", "0-3", "3-1", "-3", "1,3", "one", "1-2-3", "²", "9" * 7, "1-" + "9" * 7]
+)
+def test_what_names_no_pages_is_told(typed: str) -> None:
+    with pytest.raises(ImageError, match="names no pages"):
+        read_pages(typed)
 
 
 def test_what_is_not_given_is_left_to_the_engine() -> None:

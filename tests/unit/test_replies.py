@@ -11,8 +11,9 @@ import pytest
 from fake_engine import STATS, FakeEngine
 
 from backend import replies as module
+from backend.admission import Admission
 from backend.errors import EngineDiedError, InterruptedStreamError, LimitError, NotFoundError, StoreError
-from backend.replies import Draft, Replies, Reply
+from backend.replies import Asked, Draft, Replies, Reply
 from backend.store import Store
 from backend.types import (
     ChatRequest,
@@ -23,6 +24,7 @@ from backend.types import (
     ReasoningDelta,
     Stats,
     StoredMessage,
+    StreamLimits,
     Text,
     TextDelta,
 )
@@ -31,37 +33,44 @@ pytestmark = pytest.mark.timeout(30)
 
 OWNER = "a" * 64
 REQUEST = ChatRequest("fake-model", (Message("user", (Text("What is this?"),)),))
+LIMITS = StreamLimits(1, 100, 100, 100, 10**6, 10**6, 10**6)  # one streams, the others wait
 DIED = EngineDiedError("The model stopped working.", "Press Retry.")
 
 
-class Asked:
+class Question:
     """A chat with a question, and the reply that the engine begins to give."""
 
     def __init__(self, store: Store, engine: FakeEngine) -> None:
         self.store = store
-        self.replies = Replies(store, engine)
+        self.ended: list[Draft] = []
+        self.replies = Replies(store, engine, self.ended.append)
+        self.admission = Admission(LIMITS)
         self.chat = store.create_chat(OWNER).id
         _, self.row = store.add_question(
             OWNER, self.chat, "What is this?", [], "fake-model", max_messages=10, max_images=10
         )
 
     def start(self) -> Reply:
-        return self.replies.start(OWNER, self.chat, self.row.id, REQUEST)
+        ticket = self.admission.enter(OWNER, "192.0.2.1")
+        return self.replies.start(OWNER, self.chat, self.row.id, Asked(REQUEST.model, self._request, ticket))
+
+    async def _request(self) -> ChatRequest:
+        return REQUEST
 
     def stored(self) -> StoredMessage:
         return self.store.messages(OWNER, self.chat)[-1]
 
 
 @pytest.fixture
-async def asked(store: Store, engine: FakeEngine) -> Asked:
-    return Asked(store, engine)
+async def asked(store: Store, engine: FakeEngine) -> Question:
+    return Question(store, engine)
 
 
 async def drafts(reply: Reply) -> list[Draft]:
     return [draft async for draft in reply.watch()]
 
 
-async def test_a_reply_grows_before_the_eyes_of_its_watcher(asked: Asked, engine: FakeEngine) -> None:
+async def test_a_reply_grows_before_the_eyes_of_its_watcher(asked: Question, engine: FakeEngine) -> None:
     gate = asyncio.Event()
     engine.will_answer(ReasoningDelta("Fur. "), ReasoningDelta("Paws."), gate, "A ", "cat.")
     seen = []
@@ -77,7 +86,7 @@ async def test_a_reply_grows_before_the_eyes_of_its_watcher(asked: Asked, engine
     assert engine.requests == [REQUEST]
 
 
-async def test_the_end_is_stored_with_what_it_cost(asked: Asked, engine: FakeEngine) -> None:
+async def test_the_end_is_stored_with_what_it_cost(asked: Question, engine: FakeEngine) -> None:
     stats = Stats("length", 5, 4, 0.5, 1.0)
     engine.will_answer(ReasoningDelta("Fur."), "A cat.", Finished(stats))
 
@@ -91,7 +100,7 @@ async def test_the_end_is_stored_with_what_it_cost(asked: Asked, engine: FakeEng
     )
 
 
-async def test_the_last_draft_is_shown_only_once_it_is_stored(asked: Asked, engine: FakeEngine) -> None:
+async def test_the_last_draft_is_shown_only_once_it_is_stored(asked: Question, engine: FakeEngine) -> None:
     engine.will_answer("A cat.")
 
     async for draft in asked.start().watch():
@@ -99,7 +108,7 @@ async def test_the_last_draft_is_shown_only_once_it_is_stored(asked: Asked, engi
             assert asked.stored().status is MessageStatus.COMPLETE
 
 
-async def test_quick_deltas_arrive_in_one_draft(asked: Asked, engine: FakeEngine) -> None:
+async def test_quick_deltas_arrive_in_one_draft(asked: Question, engine: FakeEngine) -> None:
     gate = asyncio.Event()
     answer = engine.will_answer(*"abcdefghij", gate)
 
@@ -112,7 +121,7 @@ async def test_quick_deltas_arrive_in_one_draft(asked: Asked, engine: FakeEngine
 
 
 async def test_a_watcher_hears_a_heartbeat_while_nothing_comes(
-    asked: Asked, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+    asked: Question, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "HEARTBEAT_S", 0.001)
     engine.will_answer("A ", asyncio.Event())
@@ -123,7 +132,7 @@ async def test_a_watcher_hears_a_heartbeat_while_nothing_comes(
     assert texts[-3:] == ["A ", "A ", "A "]
 
 
-async def test_stop_keeps_the_text_and_ends_the_request(asked: Asked, engine: FakeEngine) -> None:
+async def test_stop_keeps_the_text_and_ends_the_request(asked: Question, engine: FakeEngine) -> None:
     answer = engine.will_answer("A ", asyncio.Event(), "cat.")
     reply = asked.start()
     watcher = asyncio.create_task(drafts(reply))
@@ -138,7 +147,7 @@ async def test_stop_keeps_the_text_and_ends_the_request(asked: Asked, engine: Fa
     assert asked.replies.growing(OWNER, asked.chat) is None
 
 
-async def test_a_reply_can_be_stopped_before_it_has_begun(asked: Asked, engine: FakeEngine) -> None:
+async def test_a_reply_can_be_stopped_before_it_has_begun(asked: Question, engine: FakeEngine) -> None:
     engine.will_answer("A cat.", asyncio.Event())
     reply = asked.start()
 
@@ -149,7 +158,7 @@ async def test_a_reply_can_be_stopped_before_it_has_begun(asked: Asked, engine: 
 
 
 async def test_stopping_twice_and_stopping_what_is_over_change_nothing(
-    asked: Asked, engine: FakeEngine
+    asked: Question, engine: FakeEngine
 ) -> None:
     answer = engine.will_answer("A ", asyncio.Event())
     reply = asked.start()
@@ -163,7 +172,7 @@ async def test_stopping_twice_and_stopping_what_is_over_change_nothing(
 
 
 async def test_a_late_save_does_not_undo_the_end(
-    asked: Asked, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+    asked: Question, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A save that was still under way when the reply was stopped must not come after the last one."""
     monkeypatch.setattr(module, "SAVE_EVERY_S", 0.0)
@@ -191,7 +200,7 @@ async def test_a_late_save_does_not_undo_the_end(
 
 
 async def test_what_is_being_stored_as_complete_can_no_longer_be_stopped(
-    asked: Asked, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+    asked: Question, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, go_on = threading.Event(), threading.Event()
     store = asked.store.update_reply
@@ -217,7 +226,7 @@ async def test_what_is_being_stored_as_complete_can_no_longer_be_stopped(
     assert (await watcher)[-1].status is MessageStatus.COMPLETE
 
 
-async def test_the_last_watcher_who_leaves_ends_the_request(asked: Asked, engine: FakeEngine) -> None:
+async def test_the_last_watcher_who_leaves_ends_the_request(asked: Question, engine: FakeEngine) -> None:
     answer = engine.will_answer("A ", asyncio.Event())
     reply = asked.start()
     first, second = reply.watch(), reply.watch()
@@ -230,11 +239,38 @@ async def test_the_last_watcher_who_leaves_ends_the_request(asked: Asked, engine
     assert asked.replies.growing(OWNER, asked.chat) is reply
 
     await second.aclose()
+    await reply.task
     assert answer.closed.is_set()
     assert asked.stored().status is MessageStatus.CANCELLED
 
 
-async def test_a_watcher_that_is_cancelled_has_left(asked: Asked, engine: FakeEngine) -> None:
+async def test_who_comes_back_within_the_grace_time_finds_it_growing(
+    asked: Question, engine: FakeEngine
+) -> None:
+    asked.replies = Replies(asked.store, engine, grace_s=0.05)
+    gate = asyncio.Event()
+    answer = engine.will_answer("A ", gate, "cat.")
+    reply = asked.start()
+    watched = reply.watch()
+    await anext(watched)
+    await answer.stalled.wait()
+
+    await watched.aclose()
+    async with aclosing(reply.watch()) as again:  # a reload
+        await anext(again)
+        leaving = reply._leaving
+        assert leaving is not None
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        gate.set()
+        seen = [draft async for draft in again]
+
+    assert seen[-1].text == "A cat."
+    assert seen[-1].status is MessageStatus.COMPLETE
+    assert answer.finished
+
+
+async def test_a_watcher_that_is_cancelled_has_left(asked: Question, engine: FakeEngine) -> None:
     answer = engine.will_answer("A ", asyncio.Event())
     task = asyncio.create_task(drafts(asked.start()))
     await answer.stalled.wait()
@@ -246,7 +282,7 @@ async def test_a_watcher_that_is_cancelled_has_left(asked: Asked, engine: FakeEn
     await answer.closed.wait()
 
 
-async def test_a_watcher_may_come_late(asked: Asked, engine: FakeEngine) -> None:
+async def test_a_watcher_may_come_late(asked: Question, engine: FakeEngine) -> None:
     engine.will_answer("A cat.")
     reply = asked.start()
     await reply.task
@@ -264,7 +300,7 @@ async def test_a_watcher_may_come_late(asked: Asked, engine: FakeEngine) -> None
     ],
 )
 async def test_an_error_is_told_and_what_came_is_kept(
-    asked: Asked, engine: FakeEngine, steps: tuple[Any, ...], status: MessageStatus, text: str
+    asked: Question, engine: FakeEngine, steps: tuple[Any, ...], status: MessageStatus, text: str
 ) -> None:
     engine.will_answer(*steps)
 
@@ -276,7 +312,7 @@ async def test_an_error_is_told_and_what_came_is_kept(
 
 
 async def test_of_an_unexpected_error_the_log_is_told_and_nobody_else(
-    asked: Asked, engine: FakeEngine, caplog: pytest.LogCaptureFixture
+    asked: Question, engine: FakeEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
     engine.will_answer("A ", RuntimeError("at /srv/secret"))
 
@@ -289,7 +325,7 @@ async def test_of_an_unexpected_error_the_log_is_told_and_nobody_else(
 
 
 async def test_an_engine_that_just_ends_leaves_no_reply_open(
-    asked: Asked, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+    asked: Question, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def ends(request: ChatRequest) -> AsyncGenerator[Event, None]:
         yield TextDelta("A ")
@@ -303,7 +339,7 @@ async def test_an_engine_that_just_ends_leaves_no_reply_open(
 
 
 async def test_what_has_come_is_saved_while_it_grows(
-    asked: Asked, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+    asked: Question, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "SAVE_EVERY_S", 0.0)
     answer = engine.will_answer(ReasoningDelta("Fur."), "A ", asyncio.Event())
@@ -317,7 +353,7 @@ async def test_what_has_come_is_saved_while_it_grows(
 
 
 async def test_between_two_saves_the_store_is_left_alone(
-    asked: Asked, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+    asked: Question, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "SAVE_EVERY_S", 1000.0)
     saves: list[str] = []
@@ -330,7 +366,7 @@ async def test_between_two_saves_the_store_is_left_alone(
 
 
 async def test_a_chat_that_is_deleted_meanwhile_ends_its_reply_without_a_word(
-    asked: Asked, engine: FakeEngine, caplog: pytest.LogCaptureFixture
+    asked: Question, engine: FakeEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
     gate = asyncio.Event()
     answer = engine.will_answer("A ", gate, "cat.")
@@ -348,7 +384,7 @@ async def test_a_chat_that_is_deleted_meanwhile_ends_its_reply_without_a_word(
 
 
 async def test_a_disk_that_refuses_is_told(
-    asked: Asked, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+    asked: Question, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = StoreError("The disk is full.", "Make room.")
 
@@ -363,7 +399,7 @@ async def test_a_disk_that_refuses_is_told(
     assert (last.text, last.status, last.error) == ("A cat.", MessageStatus.INTERRUPTED, str(full))
 
 
-async def test_a_chat_can_be_claimed_once(asked: Asked) -> None:
+async def test_a_chat_can_be_claimed_once(asked: Question) -> None:
     other = asked.store.create_chat(OWNER).id
 
     with asked.replies.claim(OWNER, asked.chat):
@@ -381,7 +417,7 @@ async def test_a_chat_can_be_claimed_once(asked: Asked) -> None:
         pass
 
 
-async def test_a_claim_is_let_go_after_an_error(asked: Asked) -> None:
+async def test_a_claim_is_let_go_after_an_error(asked: Question) -> None:
     with pytest.raises(StoreError), asked.replies.claim(OWNER, asked.chat):
         raise StoreError("The disk is full.", "Make room.")
 
@@ -390,7 +426,7 @@ async def test_a_claim_is_let_go_after_an_error(asked: Asked) -> None:
 
 
 async def test_a_chat_with_a_growing_reply_cannot_be_claimed_until_its_end(
-    asked: Asked, engine: FakeEngine
+    asked: Question, engine: FakeEngine
 ) -> None:
     gate = asyncio.Event()
     engine.will_answer(gate, "A cat.")
@@ -405,7 +441,7 @@ async def test_a_chat_with_a_growing_reply_cannot_be_claimed_until_its_end(
         pass
 
 
-async def test_replies_of_different_owners_do_not_meet(asked: Asked, engine: FakeEngine) -> None:
+async def test_replies_of_different_owners_do_not_meet(asked: Question, engine: FakeEngine) -> None:
     answer = engine.will_answer("A ", asyncio.Event())
     reply = asked.start()
     await answer.stalled.wait()
@@ -415,3 +451,164 @@ async def test_replies_of_different_owners_do_not_meet(asked: Asked, engine: Fak
 
     assert not answer.closed.is_set()
     await reply.stop()
+
+
+# The line
+
+
+def ask(asked: Question, owner: str = OWNER) -> tuple[str, str]:
+    """One more chat with a question; its id, and the reply's."""
+    chat = asked.store.create_chat(owner).id
+    _, row = asked.store.add_question(owner, chat, "Hi", [], "fake-model", max_messages=10, max_images=10)
+    return chat, row.id
+
+
+class Line:
+    """Replies of several chats, of which one streams at a time; each notes when it is asked."""
+
+    def __init__(self, asked: Question) -> None:
+        self.asked = asked
+        self.begun: list[str] = []
+
+    def start(self, name: str) -> Reply:
+        chat, row = ask(self.asked)
+
+        async def request() -> ChatRequest:
+            self.begun.append(name)
+            return REQUEST
+
+        ticket = self.asked.admission.enter(OWNER, "192.0.2.1")
+        return self.asked.replies.start(OWNER, chat, row, Asked("fake-model", request, ticket))
+
+
+@pytest.fixture
+async def line(asked: Question) -> Line:
+    return Line(asked)
+
+
+async def test_a_reply_in_line_shows_its_place_and_nothing_is_read_for_it(
+    line: Line, engine: FakeEngine
+) -> None:
+    gate = asyncio.Event()
+    engine.will_answer(gate, "One.")
+    engine.will_answer("Two.")
+    engine.will_answer("Three.")
+    line.start("first")
+    second, third = line.start("second"), line.start("third")
+    assert (second.draft.place, third.draft.place) == (1, 2)
+
+    watched = third.watch()
+    places = [(await anext(watched)).place for _ in range(2)]  # the second by the heartbeat
+    assert line.begun == ["first"]
+    gate.set()
+    async for draft in watched:
+        places.append(draft.place)
+
+    assert places[:2] == [2, 2]
+    assert places == sorted(places, reverse=True)
+    assert places[-1] == 0
+    assert line.begun == ["first", "second", "third"]
+    assert third.draft == Draft("Three.", "", MessageStatus.COMPLETE, STATS)
+    assert (line.asked.admission.streaming, line.asked.admission.waiting) == (0, 0)
+
+
+async def test_a_place_in_line_can_be_given_up(line: Line, engine: FakeEngine) -> None:
+    answer = engine.will_answer(asyncio.Event())
+    first, second, third = (line.start(name) for name in ("first", "second", "third"))
+    await answer.stalled.wait()
+
+    await second.stop()
+
+    assert second.draft == Draft(status=MessageStatus.CANCELLED)
+    assert third.ticket.place == 1
+    assert line.begun == ["first"]
+    await asyncio.gather(first.stop(), third.stop())
+    assert (line.asked.admission.streaming, line.asked.admission.waiting) == (0, 0)
+
+
+async def test_whoever_closes_the_page_gives_the_place_up(line: Line, engine: FakeEngine) -> None:
+    answer = engine.will_answer(asyncio.Event())
+    first, second = line.start("first"), line.start("second")
+    await answer.stalled.wait()
+    watched = second.watch()
+    await anext(watched)
+
+    await watched.aclose()
+    await second.task
+
+    assert second.draft.status is MessageStatus.CANCELLED
+    assert line.asked.admission.waiting == 0
+    await first.stop()
+
+
+@pytest.mark.parametrize("steps", [("A cat.",), (DIED,), ("A ", DIED), (RuntimeError("unexpected"),), ()])
+async def test_however_a_reply_ends_the_next_begins(
+    line: Line, engine: FakeEngine, steps: tuple[Any, ...]
+) -> None:
+    engine.will_answer(*steps)
+    engine.will_answer("A dog.")
+    first, second = line.start("first"), line.start("second")
+
+    await asyncio.gather(first.task, second.task)
+
+    assert second.draft.text == "A dog."
+    assert (line.asked.admission.streaming, line.asked.admission.waiting) == (0, 0)
+
+
+async def test_the_next_begins_while_the_end_of_the_last_is_stored(
+    line: Line, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    store = line.asked.store.update_reply
+
+    def slow_at_the_end(*args: Any, **values: Any) -> None:
+        if values["text"] == "A cat.":
+            assert go_on.wait(10)
+        store(*args, **values)
+
+    monkeypatch.setattr(line.asked.store, "update_reply", slow_at_the_end)
+    engine.will_answer("A cat.")
+    engine.will_answer("A dog.")
+    first, second = line.start("first"), line.start("second")
+
+    await second.task
+
+    assert not first.task.done()
+    go_on.set()
+    await first.task
+
+
+async def test_a_task_that_never_began_holds_no_place(line: Line) -> None:
+    reply = line.start("first")
+
+    reply.task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reply.task
+    await asyncio.sleep(0)
+
+    assert line.asked.admission.streaming == 0
+    assert line.asked.ended == []
+
+
+async def test_a_history_that_cannot_be_read_is_told_in_the_chat(asked: Question) -> None:
+    async def request() -> ChatRequest:
+        raise StoreError("The chats cannot be read.", "Look at the disk.")
+
+    ticket = asked.admission.enter(OWNER, None)
+    reply = asked.replies.start(OWNER, asked.chat, asked.row.id, Asked("fake-model", request, ticket))
+    await reply.task
+
+    assert (asked.stored().status, asked.stored().error) == (
+        MessageStatus.FAILED,
+        "The chats cannot be read. Look at the disk.",
+    )
+    assert asked.admission.streaming == 0
+
+
+async def test_each_end_is_told_once(asked: Question, engine: FakeEngine) -> None:
+    engine.will_answer("A cat.")
+    reply = asked.start()
+    await reply.task
+    await asyncio.sleep(0)
+
+    assert asked.ended == [reply.draft]

@@ -16,21 +16,34 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from backend.admission import Admission
 from backend.config import Settings
-from backend.errors import ConfigError
+from backend.errors import ConfigError, EngineUnavailableError, SightlineError
+from backend.inprocess import InProcessEngine
+from backend.metrics import Metrics
+from backend.router import Router
 from backend.store import Store
-from backend.types import Capabilities, EngineState, Image
+from backend.types import Capabilities, EngineState, Image, ModelInfo
+from ui.operators import OPERATOR_COOKIE, TRIES_PER_MINUTE, Operators
 from ui.routes import WEB, routes, words
-from ui.server import check_port, launch, link
-from ui.visitors import COOKIE, new_secret, owner_of
+from ui.server import EngineReport, check_port, launch, link
+from ui.visitors import ACCOUNT, COOKIE, account_owner, new_secret, owner_behind, owner_of
 
+MODELS = (ModelInfo("owner/one"), ModelInfo("owner/two"))
+FIXED = "a token of sixteen or more"
 DATA = b"\xff\xd8 a picture"
 CAT = Image(hashlib.sha256(DATA).hexdigest(), "image/jpeg", 4, 3, DATA, "cat.jpg")
 
 
 @pytest.fixture
-def http(store: Store, engine: FakeEngine) -> httpx2.AsyncClient:
-    app = Starlette(routes=routes(store, engine))
+def operators() -> Operators:
+    return Operators(lambda token: None, FIXED)
+
+
+@pytest.fixture
+def http(store: Store, engine: FakeEngine, operators: Operators, admission: Admission) -> httpx2.AsyncClient:
+    metrics = Metrics(lambda: admission.streaming, lambda: admission.waiting)
+    app = Starlette(routes=routes(store, Router(engine), operators, metrics))
     return httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://localhost")
 
 
@@ -70,7 +83,7 @@ async def test_the_page_is_healthy_whatever_the_engine_does(
 async def test_only_an_engine_that_can_answer_is_ready(
     http: httpx2.AsyncClient, engine: FakeEngine, state: EngineState, status: int
 ) -> None:
-    engine.state = Capabilities(state, stage="Some stage", state_s=1.26, models=("demo",))
+    engine.state = Capabilities(state, stage="Some stage", state_s=1.26, models=(ModelInfo("demo"),))
 
     answer = await http.get("/readyz")
 
@@ -87,22 +100,51 @@ async def test_the_pages_own_question_is_never_an_error(
     answer = await http.get("/status")
 
     assert answer.status_code == 200
-    assert answer.json() == {"state": state, "words": words(engine.state)}
+    told = answer.json()
+    assert (told["state"], told["words"]) == (state, words(engine.state))
+
+
+async def test_the_page_learns_that_the_menu_has_changed(
+    http: httpx2.AsyncClient, engine: FakeEngine
+) -> None:
+    menus = []
+    for models in ((), (ModelInfo("a"),), (ModelInfo("a"),), (ModelInfo("a", context_length=9),)):
+        engine.state = Capabilities(EngineState.READY, models=models)
+        menus.append((await http.get("/status")).json()["menu"])
+
+    assert menus[1] == menus[2]
+    assert len(set(menus)) == 3
+
+
+async def test_the_page_asks_for_one_model(http: httpx2.AsyncClient, engine: FakeEngine) -> None:
+    engine.state = Capabilities(EngineState.READY, models=(ModelInfo("a"), ModelInfo("owner/b")))
+
+    told = [(await http.get("/status", params={"model": name})).json() for name in ("owner/b", "absent")]
+
+    assert [(one["state"], one["words"]) for one in told] == [
+        ("ready", "Ready: b"),
+        ("failed", "This model is not offered here."),
+    ]
 
 
 @pytest.mark.parametrize(
     ("engine", "said"),
     [
-        (Capabilities(EngineState.READY, models=("owner/one", "owner/two")), ("Ready", "one")),
-        (Capabilities(EngineState.READY), ("Ready",)),
+        (Capabilities(EngineState.READY, models=MODELS), ("Ready", "one")),
+        (Capabilities(EngineState.READY), ("No model",)),
         (
-            Capabilities(EngineState.LOADING, stage="Loading the weights", state_s=12.4),
+            Capabilities(EngineState.LOADING, "Loading the weights", 12.4, MODELS),
             ("Loading", "Loading the weights", "12 s"),
         ),
         (
-            Capabilities(EngineState.FAILED, stage="It is gated. Set HF_TOKEN."),
-            ("failed", "It is gated. Set HF_TOKEN."),
+            Capabilities(EngineState.FAILED, "It is gated. Set HF_TOKEN.", models=MODELS),
+            ("failed to start", "It is gated. Set HF_TOKEN."),
         ),
+        (
+            Capabilities(EngineState.FAILED, "The server “s” is away.", models=(ModelInfo("a", "s"),)),
+            ("The server “s” is away.",),
+        ),
+        (Capabilities(EngineState.FAILED, "No server is set."), ("No server is set.",)),
         (Capabilities(EngineState.STOPPED), ("stopped",)),
     ],
 )
@@ -113,7 +155,46 @@ def test_the_state_in_words(engine: Capabilities, said: tuple[str, ...]) -> None
     assert "two" not in words(engine)
 
 
+# Figures
+
+
+async def test_figures_are_for_operators_only(http: httpx2.AsyncClient, operators: Operators) -> None:
+    secret = new_secret()
+    cookie = {"cookie": f"{COOKIE}={secret}"}
+    before = [await http.get("/metrics", headers=headers) for headers in ({}, cookie)]
+    given = operators.redeem(FIXED, None)
+
+    answer = await http.get("/metrics", headers={"cookie": f"{COOKIE}={secret}; {OPERATOR_COOKIE}={given}"})
+
+    assert [refused.status_code for refused in before] == [403, 403]
+    assert all("sightline_" not in refused.text for refused in before)
+    assert answer.status_code == 200
+    assert 'sightline_messages_total{outcome="complete"} 0.0' in answer.text
+    assert "process_cpu_seconds_total" in answer.text
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    assert answer.headers["cache-control"] == "no-store"
+    assert secret not in answer.text
+
+
+async def test_a_monitor_has_a_token(http: httpx2.AsyncClient) -> None:
+    asked = [{"authorization": f"Bearer {token}"} for token in (FIXED, *["wrong"] * TRIES_PER_MINUTE, FIXED)]
+
+    statuses = [(await http.get("/metrics", headers=headers)).status_code for headers in asked]
+
+    assert statuses == [200, *[403] * TRIES_PER_MINUTE, 429]
+
+
 # Pictures
+
+
+async def test_an_account_sees_its_own_pictures_by_no_cookie(store: Store, http: httpx2.AsyncClient) -> None:
+    owner = account_owner("ada")
+    chat = store.create_chat(owner)
+    store.add_question(owner, chat.id, "", [CAT], "demo", max_messages=10, max_images=10)
+    request = Request({"type": "http", "headers": [], ACCOUNT: "ada"})
+
+    assert owner_behind(request) == owner
+    assert (await http.get(f"/img/{CAT.sha256}")).status_code == 404
 
 
 async def test_a_visitor_sees_their_own_pictures(http: httpx2.AsyncClient, visitor: str) -> None:
@@ -154,6 +235,9 @@ async def test_the_routes_are_for_reading(http: httpx2.AsyncClient, path: str) -
 
 async def test_the_pages_own_files_are_served_and_nothing_beside_them(http: httpx2.AsyncClient) -> None:
     assert (await http.get("/sightline/page.css")).status_code == 200
+    card = await http.get("/sightline/demo-model")
+    assert (card.status_code, card.headers["Content-Type"]) == (200, "text/plain; charset=utf-8")
+    assert "no photograph" in card.text
     assert (await http.get("/sightline/..%2f..%2fapp.py")).status_code == 404
 
 
@@ -206,6 +290,46 @@ def test_the_pages_files_are_where_the_server_looks() -> None:
     assert {"page.css", "page.js", "icon.svg"} <= {file.name for file in WEB.iterdir()}
 
 
+# How the engine's starts end
+
+REFUSED = ConfigError("vLLM does not take the flags.", "See --help-engine.")
+
+
+def changes(*states: EngineState | SightlineError) -> tuple[EngineReport, list[str]]:
+    """What becomes of an engine that goes through these states, and how often the app was to end."""
+    ends: list[str] = []
+    report = EngineReport(Path("engine.log"), lambda: ends.append("end"))
+    for state in states:
+        error = state if isinstance(state, SightlineError) else None
+        now = EngineState.FAILED if error else state
+        report(cast(InProcessEngine, SimpleNamespace(state=now, error=error)))
+    return report, ends
+
+
+def test_flags_that_the_first_start_refuses_end_the_app() -> None:
+    report, ends = changes(REFUSED)
+
+    assert (report.refused, ends) == (REFUSED, ["end"])
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        (EngineState.READY, EngineState.LOADING),  # restarted, or started again after a death
+        (EngineState.LOADING,),  # restarted while it loaded
+        (EngineUnavailableError("It failed.", "See the log."), EngineState.LOADING),
+    ],
+)
+def test_flags_that_a_later_start_refuses_are_told_and_the_page_stays(
+    before: tuple[EngineState | SightlineError, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    report, ends = changes(*before, REFUSED, EngineState.LOADING, REFUSED)
+
+    assert (report.refused, ends) == (None, [])
+    assert "does not take the flags" in caplog.text
+    assert "The page stays up." in caplog.text
+
+
 # What stands before every route
 
 
@@ -222,7 +346,7 @@ def launched(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> httpx2.Asyn
         return PlainTextResponse(str(len(await request.body())))
 
     own = [Route("/{path:path}", take, methods=["GET", "POST"])]
-    launch(cast(Any, page), changed, own, Path("/data/uploads"))
+    launch(cast(Any, page), changed, own, Path("/data/uploads"), operators=Operators(print))
     app = Starlette(routes=kept["app_kwargs"]["routes"], middleware=kept["app_kwargs"]["middleware"])
     return httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://localhost")
 

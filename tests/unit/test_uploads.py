@@ -1,21 +1,30 @@
 """Files that wait in a composer: whose they are, how many, how large, and where they lie."""
 
+import io
 import os
 import shutil
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from urllib.parse import quote
 
 import httpx2
 import pytest
+from PIL import Image as Pil
+from pillow_heif import register_heif_opener
 from starlette.applications import Starlette
 
+from backend.admission import Admission
+from backend.config import Settings
 from backend.errors import LimitError
+from backend.picture_pool import PicturePool
+from backend.types import Loaded
 from ui import uploads as module
-from ui.payload import forget_upload, read_composer
-from ui.uploads import FILES_PER_VISITOR, FREE_BYTES, KEPT_S, Uploads
+from ui.payload import forget_upload, forget_upload_at, read_composer
+from ui.uploads import DAMAGED, FILES_PER_VISITOR, FREE_BYTES, KEPT_S, Uploads
 from ui.visitors import COOKIE, new_secret, owner_of
 
 pytestmark = pytest.mark.timeout(60)
@@ -25,8 +34,8 @@ MAX_FILES = 3
 
 
 @pytest.fixture
-def uploads(tmp_path: Path) -> Uploads:
-    return Uploads(tmp_path / "data" / "uploads", MAX_BYTES, MAX_FILES)
+def uploads(tmp_path: Path, admission: Admission, pool: PicturePool) -> Uploads:
+    return Uploads(tmp_path / "data" / "uploads", MAX_BYTES, MAX_FILES, admission, pool)
 
 
 class Browser:
@@ -112,6 +121,36 @@ async def test_whoever_has_no_cookie_uploads_nothing(uploads: Uploads) -> None:
     assert answer.status_code == 403
     assert "cookies" in answer.text
     assert everything(uploads.folder) == []
+
+
+async def test_an_address_uploads_so_many_in_a_minute_whatever_its_cookie(
+    settings: Settings, tmp_path: Path, pool: PicturePool
+) -> None:
+    limits = replace(settings.stream_limits, pictures_per_minute_per_address=4)
+    uploads = Uploads(tmp_path / "uploads", MAX_BYTES, MAX_FILES, Admission(limits), pool)
+    two = (("cat.png", b"cat"), ("dog.png", b"dog"))
+
+    taken = [(await Browser(uploads).upload(*files)).status_code for files in (two, two[:1])]
+    refused = await Browser(uploads).upload(*two)
+    last = await Browser(uploads).upload(*two[:1])
+
+    assert taken == [200, 200]
+    assert (refused.status_code, last.status_code) == (429, 429)  # the first of the two was counted
+    assert "--pictures-per-minute-per-address" in refused.text
+    assert len(everything(uploads.folder)) == 3
+
+
+async def test_more_at_once_than_a_minute_allows_is_not_told_to_wait(
+    settings: Settings, tmp_path: Path, pool: PicturePool
+) -> None:
+    limits = replace(settings.stream_limits, pictures_per_minute_per_address=2)
+    uploads = Uploads(tmp_path / "uploads", MAX_BYTES, MAX_FILES, Admission(limits), pool)
+
+    refused = await Browser(uploads).upload(*[(f"{number}.png", b"x") for number in range(3)])
+
+    assert refused.status_code == 429
+    assert "3 pictures at once" in refused.text
+    assert "Wait" not in refused.text
 
 
 @pytest.mark.parametrize(("size", "status"), [(MAX_BYTES, 200), (MAX_BYTES + 1, 413)])
@@ -240,47 +279,96 @@ async def test_a_disk_that_is_nearly_full_takes_nothing(
 # Reading
 
 
-@pytest.mark.parametrize(
-    ("name", "media_type"),
-    [
-        ("cat.png", "image/png"),
-        ("cat.JPG", "image/jpeg"),
-        ("cat.jpeg", "image/jpeg"),
-        ("page.html", "application/octet-stream"),
-        ("cat.svg", "application/octet-stream"),
-        ("cat.png.svg", "application/octet-stream"),
-        ("cat.xml", "application/octet-stream"),
-        ("cat", "application/octet-stream"),
-    ],
-)
-async def test_ones_own_file_comes_with_a_type_that_runs_nothing(
-    uploads: Uploads, name: str, media_type: str
-) -> None:
+def encoded(kind: str, size: tuple[int, int] = (8, 6)) -> bytes:
+    out = io.BytesIO()
+    Pil.new("RGB", size, (200, 30, 30)).save(out, kind)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP", "PDF", "HEIF"])
+async def test_ones_own_file_is_seen_as_a_small_jpeg(uploads: Uploads, kind: str) -> None:
+    register_heif_opener()
     mine = Browser(uploads)
-    (path,) = await mine.paths((name, b"<script>"))
+    (path,) = await mine.paths((f"cat.{kind.lower()}", b""))
+    path.write_bytes(encoded(kind, (640, 480)))
 
     answer = await mine.get(path)
 
-    assert (answer.status_code, answer.content) == (200, b"<script>")
-    assert answer.headers["content-type"] == media_type
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "image/jpeg"
     assert "no-store" in answer.headers["cache-control"]
+    shown = Pil.open(io.BytesIO(answer.content))
+    assert (shown.format, shown.size) == ("JPEG", (320, 240))
+
+
+@pytest.mark.parametrize("name", ["page.html", "cat.svg", "cat.png", "cat"])
+async def test_a_file_that_is_no_picture_is_seen_as_the_sign_for_that(uploads: Uploads, name: str) -> None:
+    mine = Browser(uploads)
+    (path,) = await mine.paths((name, b"<svg xmlns='http://www.w3.org/2000/svg'><script/></svg>"))
+
+    for _ in range(2):
+        answer = await mine.get(path)
+        assert (answer.status_code, answer.content) == (200, DAMAGED.read_bytes())
+        assert answer.headers["content-type"] == "image/svg+xml"
+
+
+async def test_a_file_is_decoded_once_for_all_its_looks(
+    uploads: Uploads, pool: PicturePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = Browser(uploads)
+    paths = await mine.paths(("cat.png", encoded("PNG")), ("bad.png", b"bad"))
+    first = [(await mine.get(path)).content for path in paths]
+    monkeypatch.setattr(pool, "load", None)  # whoever calls it fails
+
+    assert [(await mine.get(path)).content for path in paths] == first
+
+
+async def test_a_sent_file_leaves_no_look_of_it(uploads: Uploads) -> None:
+    mine = Browser(uploads)
+    (path,) = await mine.paths(("cat.png", encoded("PNG")))
+    await mine.get(path)
+    assert len(everything(uploads.folder)) == 2
+
+    forget_upload_at(path)
+
+    assert list(mine.folder.iterdir()) == []
+
+
+async def test_a_file_that_is_sent_while_its_look_is_made_leaves_none_either(
+    uploads: Uploads, pool: PicturePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = Browser(uploads)
+    (path,) = await mine.paths(("cat.png", encoded("PNG")))
+    load = pool.load
+
+    async def load_slowly(source: Path, name: str, **kwargs: Any) -> Loaded:
+        loaded = await load(source, name, **kwargs)
+        path.unlink()  # before its folder is looked at
+        return loaded
+
+    monkeypatch.setattr(pool, "load", load_slowly)
+
+    assert (await mine.get(path)).status_code == 404
+    assert list(mine.folder.iterdir()) == []
 
 
 async def test_a_files_address_works_as_the_page_writes_it(uploads: Uploads) -> None:
     mine = Browser(uploads)
-    (path,) = await mine.paths(("my cat.png", b"cat"))
+    (path,) = await mine.paths(("my cat.png", encoded("PNG")))
 
-    assert (await mine.http.get(f"/gradio_api/file={path}")).content == b"cat"
+    assert (await mine.http.get(f"/gradio_api/file={path}")).headers["content-type"] == "image/jpeg"
     assert (await mine.http.head(f"/gradio_api/file={path}")).status_code == 200
 
 
-async def test_a_relative_data_folder_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_relative_data_folder_is_found_again(
+    tmp_path: Path, admission: Admission, pool: PicturePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    mine = Browser(Uploads(Path("uploads"), MAX_BYTES, MAX_FILES))
-    (path,) = await mine.paths(("cat.png", b"cat"))
+    mine = Browser(Uploads(Path("uploads"), MAX_BYTES, MAX_FILES, admission, pool))
+    (path,) = await mine.paths(("cat.png", encoded("PNG")))
 
     assert path.is_absolute()
-    assert (await mine.get(path)).content == b"cat"
+    assert (await mine.get(path)).headers["content-type"] == "image/jpeg"
 
 
 async def test_another_visitors_file_is_not_found(uploads: Uploads) -> None:
