@@ -16,6 +16,7 @@ import pytest
 import app
 from backend.config import ENV_PREFIX, Settings, flag
 from backend.errors import ConfigError
+from backend.start import StartPlan
 from backend.store_disk import sole_use
 from backend.vllm_args import EnginePlan, plan_engine
 
@@ -29,7 +30,13 @@ class Served:
     """What ``ui.server.serve`` was called with."""
 
     settings: Settings
-    plan: EnginePlan
+    start: StartPlan
+
+    @property
+    def plan(self) -> EnginePlan:
+        """The engine that is to be loaded."""
+        assert self.start.engine is not None
+        return self.start.engine
 
 
 @pytest.fixture
@@ -37,8 +44,8 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Served:
     """In the place of the server, and of all that it imports."""
     served = Served()
 
-    def serve(settings: Settings, plan: EnginePlan) -> None:
-        served.settings, served.plan = settings, plan
+    def serve(settings: Settings, plan: StartPlan) -> None:
+        served.settings, served.start = settings, plan
 
     fake = SimpleNamespace(serve=serve)
     monkeypatch.setitem(sys.modules, "ui.server", fake)
@@ -153,12 +160,25 @@ def test_settings_are_read_and_all_other_flags_are_vllms(
         ["--model=owner/model"],
         ["owner/model"],
         ["--seed", "1", "--model", "owner/model"],
+        ["--model", "owner/model", "--served-model-name", "serv"],
     ],
 )
 def test_a_model_is_named_first_or_by_flag(run: Run, served: Served, arguments: list[str]) -> None:
     run(*arguments)
 
     assert served.plan.model == "owner/model"
+
+
+def test_a_folder_with_a_commands_name_is_a_model(
+    run: Run, served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "server").mkdir()
+    monkeypatch.chdir(tmp_path)
+    run("server")
+
+    assert served.plan.model == "server"
+    run("--model", "serv")
+    assert served.plan.model == "serv"
 
 
 def test_a_model_of_the_environment_gives_way_to_one_on_the_command_line(
@@ -205,6 +225,14 @@ def test_gradio_keeps_uploads_in_the_data_folder(run: Run, served: Served, tmp_p
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
+        (["serv"], "Did you mean “sightline serve”?"),
+        (["sevre", "--port", "8000"], "Did you mean “sightline serve”?"),
+        (["aks", "What is this?"], "Did you mean “sightline ask”?"),
+        (["help"], "Did you mean “sightline --help”?"),
+        (["What is this?", "picture.png"], "sightline ask"),
+        (["--base-url", "lab=http://127.0.0.1:9/v1", "--prot", "8000"], "Did you mean --port?"),
+        (["ask", "Hi", "--base-url", "http://127.0.0.1:9/v1", "--temprature=1"], "mean --temperature?"),
+        (["--base-url", "localhost:8000"], "does not begin with http"),
         (["--port", "0"], "--port"),
         (["--max-file-mb=0"], "--max-file-mb"),
         (["owner/model", "--api-key", "sk-hidden"], "VLLM_API_KEY"),
@@ -224,7 +252,7 @@ def test_what_cannot_be_used_is_one_line_and_status_2(
     assert err.count("\n") == 1
     assert complaint in err
     assert "sk-hidden" not in out + err
-    assert not hasattr(served, "plan")
+    assert not hasattr(served, "start")
 
 
 def test_a_data_folder_serves_one_app_at_a_time(run: Run, served: Served, tmp_path: Path) -> None:
@@ -233,7 +261,7 @@ def test_a_data_folder_serves_one_app_at_a_time(run: Run, served: Served, tmp_pa
 
         assert status == 2
         assert err.startswith("sightline: Another Sightline is using this data folder.")
-        assert not hasattr(served, "plan")
+        assert not hasattr(served, "start")
 
     assert run("--data-dir", str(tmp_path / "shared"))[0] == 0
 
@@ -274,7 +302,7 @@ def test_a_port_that_is_taken_leaves_the_engines_log_where_it_is(settings: Setti
         with socket.create_server(("127.0.0.1", 0)) as taken:
             busy = settings.model_copy(update={"port": taken.getsockname()[1]})
             with pytest.raises(ConfigError, match="Port"):
-                server.serve(busy, plan_engine(None, []))
+                server.serve(busy, StartPlan(plan_engine(None, []), ()))
     finally:
         for number, handler in before:
             signal.signal(number, handler)
@@ -299,7 +327,7 @@ def test_a_flag_that_is_written_wrong_is_named_without_a_traceback(
     assert status == 2
     assert complaint in words(err)
     assert "Traceback" not in err
-    assert not hasattr(served, "plan")
+    assert not hasattr(served, "start")
 
 
 def test_it_tells_its_version() -> None:
