@@ -7,29 +7,40 @@ caller, and somebody else's chats, messages and pictures are reported exactly li
 All methods block, and may be called from any thread.
 """
 
-import re
 import secrets
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import ColumnElement, Engine, and_, select
 from sqlalchemy.orm import Session, undefer
 
-from backend.errors import LimitError, NotFoundError, StoreError
+from backend.errors import StoreError
+from backend.migrations import bring_up_to_date
 from backend.store_disk import SHA256, WRITE, Pictures, explained, open_engine
-from backend.store_schema import ID_CHARS, ChatRow, ImageRow, MessageImageRow, MessageRow, create_schema
+from backend.store_rows import (
+    Role,
+    append,
+    chat_info,
+    chat_row,
+    check_limits,
+    checked_id,
+    first_words,
+    image_ref,
+    message_images,
+    message_rows,
+    name_of,
+    not_found,
+    storable,
+    stored,
+    title_of,
+)
+from backend.store_schema import ChatRow, ImageRow, MessageImageRow, MessageRow
+from backend.store_search import has_terms, terms_of
 from backend.types import ChatInfo, Image, ImageRef, Message, MessageStatus, Part, Stats, StoredMessage, Text
-
-TITLE_CHARS = 60
-
-_Role = Literal["user", "assistant"]
-_Thing = Literal["chat", "reply", "picture"]
-_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{ID_CHARS}}}")
 
 
 class Store:
@@ -58,7 +69,7 @@ class Store:
             store = cls(open_engine(folder, database_url), Pictures(folder / "images"))
         try:
             with store._write() as session:
-                create_schema(session)
+                bring_up_to_date(session.connection())
         except BaseException:
             store.close()
             raise
@@ -72,9 +83,9 @@ class Store:
         """Begin a chat, under an id of the caller if one is given; the owner's own chat of that id is kept.
 
         Raises:
-            NotFoundError: ``chat_id`` is not an id that a chat can have.
+            NotFoundError: ``chat_id`` is not an id that a chat can have, or a deleted chat has it.
         """
-        chat_id = secrets.token_urlsafe(16) if chat_id is None else _checked_id(chat_id)
+        chat_id = secrets.token_urlsafe(16) if chat_id is None else checked_id(chat_id)
         with self._write() as session:
             chat = session.get(ChatRow, (owner, chat_id))
             if chat is None:
@@ -82,36 +93,78 @@ class Store:
                 chat = ChatRow(owner=owner, id=chat_id, created_at=now, updated_at=now)
                 session.add(chat)
                 session.flush()
-            return _chat_info(chat)
+            elif chat.deleted_at is not None:
+                raise not_found("chat")
+            return chat_info(chat)
 
-    def chats(self, owner: str, limit: int = 100) -> list[ChatInfo]:
-        """The owner's chats that have messages, the latest activity first."""
-        with self._read() as session:
-            rows = session.scalars(
-                select(ChatRow)
-                .where(ChatRow.owner == owner, ChatRow.message_count > 0)
-                .order_by(ChatRow.updated_at.desc(), ChatRow.id)
-                .limit(limit)
-                .options(undefer(ChatRow.message_count), undefer(ChatRow.image_count))
-            )
-            return [_chat_info(row) for row in rows]
-
-    def delete_chat(self, owner: str, chat_id: str) -> None:
-        """Delete a chat, and the files of its pictures unless another message of anyone has them.
+    def chat(self, owner: str, chat_id: str) -> ChatInfo:
+        """One chat, as the list shows it.
 
         Raises:
             NotFoundError: the owner has no such chat.
         """
-        with self._lock:
-            with self._write() as session:
-                chat = _chat(session, owner, chat_id)
-                hashes = {
-                    image.sha256 for row in _message_rows(session, owner, chat_id) for image in row.images
-                }
-                session.delete(chat)
-            # A second transaction, so that a crash in between leaves pictures without messages, which
-            # the next start removes, and never messages without pictures.
-            self._remove_unused(hashes)
+        with self._read() as session:
+            return chat_info(chat_row(session, owner, chat_id))
+
+    def chats(self, owner: str, limit: int = 100, *, query: str = "") -> list[ChatInfo]:
+        """The owner's chats that have messages, and the words of a query; the latest activity first."""
+        terms = terms_of(query)
+        with self._read() as session:
+            found = (
+                select(ChatRow)
+                .where(ChatRow.owner == owner, ChatRow.deleted_at.is_(None), ChatRow.message_count > 0)
+                .order_by(ChatRow.updated_at.desc(), ChatRow.id)
+                .limit(limit)
+                .options(undefer(ChatRow.message_count), undefer(ChatRow.image_count))
+            )
+            if terms:
+                found = found.where(has_terms(session.connection(), owner, terms))
+            return [chat_info(row) for row in session.scalars(found)]
+
+    def rename_chat(self, owner: str, chat_id: str, name: str) -> ChatInfo:
+        """Call a chat by a name; one without a visible character brings its first words back.
+
+        Raises:
+            NotFoundError: the owner has no such chat.
+        """
+        with self._write() as session:
+            chat = chat_row(session, owner, chat_id)
+            chat.title = name_of(name) or first_words(session, chat)
+            return chat_info(chat)
+
+    def delete_chat(self, owner: str, chat_id: str) -> ChatInfo:
+        """Take a chat out of everybody's sight; ``remove_deleted`` removes it for good.
+
+        Raises:
+            NotFoundError: the owner has no such chat.
+        """
+        with self._write() as session:
+            chat = chat_row(session, owner, chat_id)
+            chat.deleted_at = time.time()
+            return chat_info(chat)
+
+    def restore_chat(self, owner: str, chat_id: str) -> None:
+        """Undo a deletion.
+
+        Raises:
+            NotFoundError: the owner has deleted no such chat, or it was removed for good.
+        """
+        with self._write() as session:
+            chat = session.get(ChatRow, (owner, checked_id(chat_id)))
+            if chat is None or chat.deleted_at is None:
+                raise not_found("chat")
+            chat.deleted_at = None
+
+    def remove_deleted(self, older_than_s: float = 0.0) -> None:
+        """Remove for good what was deleted so many seconds ago.
+
+        The files of pictures go too, unless another message of anyone has them.
+        """
+        self._remove(ChatRow.deleted_at <= time.time() - older_than_s)
+
+    def forget(self, owner: str) -> None:
+        """Remove for good, and at once, all chats of an owner."""
+        self._remove(ChatRow.owner == owner)
 
     def messages(self, owner: str, chat_id: str) -> list[StoredMessage]:
         """The chat from its beginning.
@@ -120,8 +173,8 @@ class Store:
             NotFoundError: the owner has no such chat.
         """
         with self._read() as session:
-            _chat(session, owner, chat_id)
-            return [_stored(row) for row in _message_rows(session, owner, chat_id)]
+            chat_row(session, owner, chat_id)
+            return [stored(row) for row in message_rows(session, owner, chat_id)]
 
     def add_question(
         self,
@@ -144,18 +197,40 @@ class Store:
         with self._lock:
             try:
                 with self._write() as session:
-                    chat = _chat(session, owner, chat_id)
-                    _check_limits(chat, len(images), max_messages, max_images)
-                    for image in images:  # files first: no committed row is ever without its file
-                        if not self._pictures.has(image):
-                            new_files.append(image)
-                            self._pictures.write(image)
-                    question = _append(session, chat, "user", MessageStatus.COMPLETE, model)
-                    question.text = _storable(text)
-                    question.images = _message_images(session, images)
-                    reply = _append(session, chat, "assistant", MessageStatus.STREAMING, model)
-                    chat.title = chat.title or _title(question.text)
-                    return _stored(question), _stored(reply)
+                    chat = chat_row(session, owner, chat_id)
+                    check_limits(chat, len(images), max_messages, max_images)
+                    self._write_files(images, new_files)
+                    question = append(session, chat, "user", MessageStatus.COMPLETE, model)
+                    question.text = storable(text)
+                    question.images = message_images(session, images)
+                    reply = append(session, chat, "assistant", MessageStatus.STREAMING, model)
+                    chat.title = chat.title or title_of(question.text)
+                    return stored(question), stored(reply)
+            except BaseException:
+                with suppress(StoreError):  # the first error is the one to tell
+                    self._discard(new_files)
+                raise
+
+    def import_chat(
+        self, owner: str, title: str, messages: Sequence[tuple[Role, str, Sequence[Image]]]
+    ) -> ChatInfo:
+        """Store a new chat, marked as imported, of messages that were said elsewhere: all or none."""
+        new_files: list[Image] = []
+        with self._lock:
+            try:
+                with self._write() as session:
+                    now = time.time()
+                    chat = ChatRow(owner, secrets.token_urlsafe(16), now, now, imported=True)
+                    session.add(chat)
+                    session.flush()
+                    for role, text, images in messages:
+                        self._write_files(images, new_files)
+                        row = append(session, chat, role, MessageStatus.COMPLETE, "")
+                        row.text = storable(text)
+                        row.images = message_images(session, images)
+                        session.flush()
+                    chat.title = name_of(title) or first_words(session, chat)
+                    return chat_info(chat)
             except BaseException:
                 with suppress(StoreError):  # the first error is the one to tell
                     self._discard(new_files)
@@ -178,13 +253,13 @@ class Store:
             NotFoundError: the owner has no such reply (it may have been retried or deleted meanwhile).
         """
         with self._write() as session:
-            row = session.get(MessageRow, _checked_id(reply_id, "reply"))
+            row = session.get(MessageRow, checked_id(reply_id, "reply"))
             if row is None or row.owner != owner or row.role != "assistant":
-                raise _not_found("reply")
-            row.text, row.reasoning, row.error = _storable(text), _storable(reasoning), _storable(error)
+                raise not_found("reply")
+            row.text, row.reasoning, row.error = storable(text), storable(reasoning), storable(error)
             row.status = status.value
             row.stats = stats
-            _chat(session, owner, row.chat_id).updated_at = time.time()
+            chat_row(session, owner, row.chat_id).updated_at = time.time()
 
     def retry(self, owner: str, chat_id: str, model: str) -> StoredMessage:
         """Put a new empty streaming reply in the place of the last one; the question stays as it is.
@@ -193,19 +268,20 @@ class Store:
             NotFoundError: the owner has no such chat, or it does not end with a reply.
         """
         with self._write() as session:
-            chat = _chat(session, owner, chat_id)
-            rows = _message_rows(session, owner, chat_id)
+            chat = chat_row(session, owner, chat_id)
+            rows = message_rows(session, owner, chat_id)
             if not rows or rows[-1].role != "assistant":
-                raise _not_found("reply")
-            session.delete(rows[-1])  # flushed when _append asks for the last position
-            return _stored(_append(session, chat, "assistant", MessageStatus.STREAMING, model))
+                raise not_found("reply")
+            session.delete(rows[-1])  # flushed when append() asks for the last position
+            return stored(append(session, chat, "assistant", MessageStatus.STREAMING, model))
 
     def interrupt_unfinished(self) -> int:
         """Tidy up after a server that was killed; for the start, before anything streams.
 
-        Replies that were streaming become interrupted (their number is returned), and pictures that a
-        deletion or a question left behind halfway are removed.
+        Replies that were streaming become interrupted (their number is returned), deleted chats are
+        removed for good, and pictures that a deletion or a question left behind halfway as well.
         """
+        self.remove_deleted()
         self._remove_unused()
         with self._write() as session:
             self._pictures.remove_unfinished()
@@ -222,18 +298,19 @@ class Store:
             NotFoundError: none of them has it, or ``sha256`` is not 64 hexadecimal digits.
         """
         if not SHA256.fullmatch(sha256):
-            raise _not_found("picture")
+            raise not_found("picture")
         query = (
             select(MessageImageRow)
             .join(MessageRow, MessageRow.id == MessageImageRow.message_id)
-            .where(MessageRow.owner == owner, MessageImageRow.sha256 == sha256)
+            .join(ChatRow, and_(ChatRow.owner == MessageRow.owner, ChatRow.id == MessageRow.chat_id))
+            .where(ChatRow.owner == owner, ChatRow.deleted_at.is_(None), MessageImageRow.sha256 == sha256)
             .limit(1)
         )
         with self._read() as session:
             row = session.scalar(query)
             if row is None:
-                raise _not_found("picture")
-            return _ref(row), self._pictures.read(row.image)
+                raise not_found("picture")
+            return image_ref(row), self._pictures.read(row.image)
 
     def history(self, owner: str, chat_id: str, *, before: int | None = None) -> tuple[Message, ...]:
         """What an engine is to read: the messages before position ``before``, all of them if ``None``.
@@ -247,10 +324,10 @@ class Store:
         Raises:
             NotFoundError: the owner has no such chat.
         """
-        turns: list[tuple[_Role, list[Part]]] = []
+        turns: list[tuple[Role, list[Part]]] = []
         with self._read() as session:
-            _chat(session, owner, chat_id)
-            for row in _message_rows(session, owner, chat_id, before):
+            chat_row(session, owner, chat_id)
+            for row in message_rows(session, owner, chat_id, before):
                 parts = [] if row.status == MessageStatus.STREAMING else self._parts(row)
                 if not parts:
                     continue
@@ -271,6 +348,20 @@ class Store:
         data = self._pictures.read(image)
         return Image(image.sha256, image.media_type, image.width, image.height, data, row.name)
 
+    def _remove(self, which: ColumnElement[bool]) -> None:
+        """Remove chats, and the files of their pictures that no other message of anyone has."""
+        with self._lock:
+            with self._write() as session:
+                hashes: set[str] = set()
+                for chat in session.scalars(select(ChatRow).where(which)).all():
+                    rows = message_rows(session, chat.owner, chat.id)
+                    hashes |= {image.sha256 for row in rows for image in row.images}
+                    session.delete(chat)
+            # A second transaction, so that a crash in between leaves pictures without messages, which
+            # the next start removes, and never messages without pictures.
+            if hashes:
+                self._remove_unused(hashes)
+
     def _remove_unused(self, hashes: set[str] | None = None) -> None:
         """Remove those pictures, or any, that no message of anyone refers to: the file, then the row."""
         unused = select(ImageRow).where(
@@ -282,6 +373,13 @@ class Store:
             for row in session.scalars(unused).all():
                 self._pictures.remove(row)
                 session.delete(row)
+
+    def _write_files(self, images: Sequence[Image], new_files: list[Image]) -> None:
+        """Write the files before the rows, which are never without them; those that are new are noted."""
+        for image in images:
+            if not self._pictures.has(image):
+                new_files.append(image)
+                self._pictures.write(image)
 
     def _discard(self, images: Sequence[Image]) -> None:
         """Remove files that were written for rows that were not."""
@@ -300,119 +398,3 @@ class Store:
     def _write(self) -> Iterator[Session]:
         with explained(), self._lock, Session(self._writer) as session, session.begin():
             yield session
-
-
-def _not_found(thing: _Thing) -> NotFoundError:
-    return NotFoundError(f"This {thing} does not exist.", "It may have been deleted; reload the page.")
-
-
-def _checked_id(value: str, thing: _Thing = "chat") -> str:
-    """An id as a browser may have sent it. Databases raise errors of their own at NUL and half surrogates."""
-    if not _ID.fullmatch(value):
-        raise _not_found(thing)
-    return value
-
-
-def _storable(text: str) -> str:
-    """The text without what databases refuse: half surrogates (SQLite, in UTF-8) and NUL (PostgreSQL)."""
-    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\N{REPLACEMENT CHARACTER}")
-
-
-def _title(text: str) -> str:
-    words = " ".join(text.split())
-    if len(words) <= TITLE_CHARS:
-        return words
-    head = words[:TITLE_CHARS]
-    return (head.rpartition(" ")[0] or head[:-1]) + "…"
-
-
-def _chat(session: Session, owner: str, chat_id: str) -> ChatRow:
-    row = session.get(ChatRow, (owner, _checked_id(chat_id)))
-    if row is None:
-        raise _not_found("chat")
-    return row
-
-
-def _chat_info(chat: ChatRow) -> ChatInfo:
-    title = chat.title
-    if not title:
-        count = chat.image_count
-        title = "1 picture" if count == 1 else f"{count} pictures" if count else "New chat"
-    return ChatInfo(chat.id, title, datetime.fromtimestamp(chat.updated_at, UTC), chat.message_count)
-
-
-def _message_rows(
-    session: Session, owner: str, chat_id: str, before: int | None = None
-) -> Sequence[MessageRow]:
-    query = select(MessageRow).where(MessageRow.owner == owner, MessageRow.chat_id == chat_id)
-    if before is not None:
-        query = query.where(MessageRow.position < before)
-    return session.scalars(query.order_by(MessageRow.position)).all()
-
-
-def _check_limits(chat: ChatRow, images: int, max_messages: int, max_images: int) -> None:
-    if chat.message_count + 2 > max_messages:
-        raise LimitError(
-            f"A chat can have {max_messages} messages, and this one is full.",
-            "Start a new chat; whoever runs this server can allow more with --max-chat-messages.",
-        )
-    if images and chat.image_count + images > max_images:
-        raise LimitError(
-            f"A chat can have {max_images} pictures, and this one would have more.",
-            "Send fewer or start a new chat; whoever runs this server can allow more with "
-            "--max-images-per-chat.",
-        )
-
-
-def _append(session: Session, chat: ChatRow, role: _Role, status: MessageStatus, model: str) -> MessageRow:
-    """A new empty message at the end of the chat."""
-    query = select(func.max(MessageRow.position)).where(
-        MessageRow.owner == chat.owner, MessageRow.chat_id == chat.id
-    )
-    last = session.scalar(query)
-    chat.updated_at = time.time()
-    row = MessageRow(
-        id=secrets.token_urlsafe(16),
-        owner=chat.owner,
-        chat_id=chat.id,
-        position=0 if last is None else last + 1,
-        role=role,
-        status=status.value,
-        model=_storable(model),
-        created_at=chat.updated_at,
-    )
-    session.add(row)
-    return row
-
-
-def _message_images(session: Session, images: Sequence[Image]) -> list[MessageImageRow]:
-    rows = []
-    for position, image in enumerate(images):
-        row = session.get(ImageRow, image.sha256)
-        if row is None:
-            row = ImageRow(image.sha256, image.media_type, len(image.data), image.width, image.height)
-            session.add(row)
-            session.flush()  # the message may have the same picture again
-        rows.append(MessageImageRow(position=position, name=_storable(image.name), image=row))
-    return rows
-
-
-def _ref(row: MessageImageRow) -> ImageRef:
-    image = row.image
-    return ImageRef(image.sha256, image.media_type, image.width, image.height, row.name)
-
-
-def _stored(row: MessageRow) -> StoredMessage:
-    return StoredMessage(
-        id=row.id,
-        position=row.position,
-        role=row.role,
-        text=row.text,
-        reasoning=row.reasoning,
-        images=tuple(_ref(image) for image in row.images),
-        status=MessageStatus(row.status),
-        stats=row.stats,
-        model=row.model,
-        error=row.error,
-        created_at=datetime.fromtimestamp(row.created_at, UTC),
-    )

@@ -22,16 +22,13 @@ from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
     MappedAsDataclass,
-    Session,
     column_property,
     mapped_column,
     relationship,
 )
 
-from backend.errors import StoreError
 from backend.types import FinishReason, Stats
 
-SCHEMA_VERSION = 1
 OWNER_CHARS = 128
 ID_CHARS = 64
 
@@ -41,7 +38,7 @@ class Base(MappedAsDataclass, DeclarativeBase, eq=False, repr=False):
 
 
 class SchemaRow(Base):
-    """One row: the version of these tables that wrote the database."""
+    """The revisions of these tables, as versions of Sightline before Alembic look for them."""
 
     __tablename__ = "sightline_schema"
 
@@ -99,6 +96,8 @@ class MessageRow(Base):
     completion_tokens: Mapped[int | None] = mapped_column(default=None)
     ttft_s: Mapped[float | None] = mapped_column(Double, default=None)
     duration_s: Mapped[float | None] = mapped_column(Double, default=None)
+    estimated: Mapped[bool | None] = mapped_column(default=None)
+    ignored: Mapped[str | None] = mapped_column(Text, default=None)
     images: Mapped[list[MessageImageRow]] = relationship(
         order_by=MessageImageRow.position,
         lazy="selectin",
@@ -112,7 +111,8 @@ class MessageRow(Base):
         if self.finish_reason is None:
             return None
         tokens = self.prompt_tokens, self.completion_tokens
-        return Stats(self.finish_reason, *tokens, self.ttft_s, self.duration_s)
+        times = self.ttft_s, self.duration_s
+        return Stats(self.finish_reason, *tokens, *times, bool(self.estimated), self.ignored or "")
 
     @stats.setter
     def stats(self, stats: Stats | None) -> None:
@@ -123,7 +123,8 @@ class MessageRow(Base):
 class ChatRow(Base):
     """``title`` stays empty until somebody writes a text; ``updated_at`` is the last activity.
 
-    The counts are read when they are asked for.
+    ``deleted_at``: nobody sees it any more, and it is removed soon unless it is restored. The counts are
+    read when they are asked for.
     """
 
     __tablename__ = "chats"
@@ -133,6 +134,8 @@ class ChatRow(Base):
     created_at: Mapped[float] = mapped_column(Double)
     updated_at: Mapped[float] = mapped_column(Double)
     title: Mapped[str] = mapped_column(Text, default="")
+    deleted_at: Mapped[float | None] = mapped_column(Double, default=None)
+    imported: Mapped[bool | None] = mapped_column(default=None)
     message_count: Mapped[int] = column_property(
         select(func.count())
         .select_from(MessageRow)
@@ -150,22 +153,3 @@ class ChatRow(Base):
         .scalar_subquery(),
         deferred=True,
     )
-
-
-def create_schema(session: Session) -> None:
-    """Create the tables that are missing.
-
-    Raises:
-        StoreError: a newer version made them.
-    """
-    connection = session.connection()
-    # Looked at before anything is created: a newer database is left as it is.
-    if connection.dialect.has_table(connection, SchemaRow.__tablename__):
-        version = session.scalar(select(func.max(SchemaRow.version))) or 0
-        if version > SCHEMA_VERSION:
-            raise StoreError(
-                "These chats were written by a newer version of Sightline.",
-                "Update Sightline, or choose another folder with --data-dir.",
-            )
-    Base.metadata.create_all(connection)
-    session.merge(SchemaRow(version=SCHEMA_VERSION))

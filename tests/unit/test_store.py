@@ -220,17 +220,19 @@ METHODS: dict[str, Callable[[Store, str, str, str], object]] = {
     "add_question": lambda store, owner, chat, _: store.add_question(
         owner, chat, "Hi", [picture("new")], "demo", max_messages=100, max_images=10
     ),
+    "chat": lambda store, owner, chat, _: store.chat(owner, chat),
     "delete_chat": lambda store, owner, chat, _: store.delete_chat(owner, chat),
     "history": lambda store, owner, chat, _: store.history(owner, chat),
     "image_bytes": lambda store, owner, _, __: store.image_bytes(owner, picture().sha256),
     "messages": lambda store, owner, chat, _: store.messages(owner, chat),
+    "rename_chat": lambda store, owner, chat, _: store.rename_chat(owner, chat, "Forged"),
     "retry": lambda store, owner, chat, _: store.retry(owner, chat, "demo"),
     "update_reply": lambda store, owner, _, reply: store.update_reply(
         owner, reply, text="Forged", reasoning="", status=MessageStatus.COMPLETE
     ),
 }
-TESTED_ON_THEIR_OWN = {"chats", "create_chat"}
-WITHOUT_OWNER = {"open", "close", "interrupt_unfinished"}
+TESTED_ON_THEIR_OWN = {"chats", "create_chat", "forget", "import_chat", "restore_chat"}
+WITHOUT_OWNER = {"open", "close", "interrupt_unfinished", "remove_deleted"}
 
 
 def test_the_owner_of_every_method_is_tested() -> None:
@@ -365,6 +367,7 @@ def test_deleting_keeps_pictures_that_others_have(store: Store, folder: Path) ->
     ask(store, bobs := store.create_chat(BOB), "", shared, owner=BOB)
 
     store.delete_chat(ALICE, alices.id)
+    store.remove_deleted()
 
     assert store.chats(ALICE) == []
     with pytest.raises(NotFoundError):
@@ -373,12 +376,14 @@ def test_deleting_keeps_pictures_that_others_have(store: Store, folder: Path) ->
     assert picture_files(folder) == {f"images/{shared.sha256[:2]}/{shared.sha256}.jpg"}
 
     store.delete_chat(BOB, bobs.id)
+    store.remove_deleted()
     assert picture_files(folder) == set()
 
 
 def test_a_deleted_picture_can_be_sent_again(store: Store) -> None:
     ask(store, chat := store.create_chat(ALICE), "", picture())
     store.delete_chat(ALICE, chat.id)
+    store.remove_deleted()
     ask(store, store.create_chat(ALICE), "", picture())
 
     assert store.image_bytes(ALICE, picture().sha256)[1] == b"cat"
@@ -392,6 +397,120 @@ def test_a_missing_file_is_explained(store: Store, folder: Path) -> None:
         store.history(ALICE, chat.id)
 
     assert not isinstance(caught.value, NotFoundError)
+
+
+# Names, deleting and having back
+
+
+def test_a_name_stays_and_none_brings_the_first_words_back(store: Store) -> None:
+    ask(store, chat := store.create_chat(ALICE), "", picture())
+    ask(store, chat, "What is this?")
+
+    renamed = store.rename_chat(ALICE, chat.id, "  My\n\x07cat \u202e\ud800")
+    ask(store, chat, "And that?")
+    assert renamed.title == store.chats(ALICE)[0].title == "My cat"
+    assert store.rename_chat(ALICE, chat.id, "x" * 999).title == "x" * 100
+    assert store.rename_chat(ALICE, chat.id, "👩\u200d🚀").title == "👩\u200d🚀"
+    for nothing in ("", " \n\u202e ", "\x00\u200d"):
+        assert store.rename_chat(ALICE, chat.id, nothing).title == "What is this?"
+
+
+def test_renaming_is_no_activity(store: Store) -> None:
+    for text in ("first", "second"):
+        ask(store, chat := store.create_chat(ALICE), text)
+        store.rename_chat(ALICE, store.chats(ALICE)[-1].id, f"{text}!")
+
+    assert [info.title for info in store.chats(ALICE)] == ["second", "second!"]
+    assert store.chats(ALICE)[0].id == chat.id
+
+
+def test_a_deleted_chat_is_out_of_sight_until_it_is_restored(store: Store, folder: Path) -> None:
+    _, reply = ask(store, chat := store.create_chat(ALICE), "What?", picture())
+    kept, files = store.messages(ALICE, chat.id), picture_files(folder)
+
+    assert store.delete_chat(ALICE, chat.id).title == "What?"
+
+    assert store.chats(ALICE) == []
+    for call in METHODS.values():
+        with pytest.raises(NotFoundError):
+            call(store, ALICE, chat.id, reply.id)
+    with pytest.raises(NotFoundError):
+        store.create_chat(ALICE, chat_id=chat.id)
+    with pytest.raises(NotFoundError):
+        store.restore_chat(BOB, chat.id)
+    store.restore_chat(ALICE, chat.id)
+    assert [info.id for info in store.chats(ALICE)] == [chat.id]
+    assert (store.messages(ALICE, chat.id), picture_files(folder)) == (kept, files)
+    with pytest.raises(NotFoundError):
+        store.restore_chat(ALICE, chat.id)  # it is not deleted
+
+
+def test_a_deleted_chat_is_removed_for_good_when_its_time_is_over(store: Store, folder: Path) -> None:
+    ask(store, chat := store.create_chat(ALICE), "", picture())
+    store.delete_chat(ALICE, chat.id)
+
+    store.remove_deleted(older_than_s=60)
+    assert picture_files(folder)
+    store.remove_deleted()
+
+    assert picture_files(folder) == set()
+    with pytest.raises(NotFoundError):
+        store.restore_chat(ALICE, chat.id)
+
+
+def test_the_next_start_removes_deleted_chats(store: Store, folder: Path) -> None:
+    ask(store, chat := store.create_chat(ALICE), "", picture())
+    store.delete_chat(ALICE, chat.id)
+
+    assert store.interrupt_unfinished() == 0
+
+    assert picture_files(folder) == set()
+    with pytest.raises(NotFoundError):
+        store.restore_chat(ALICE, chat.id)
+
+
+def test_forgetting_an_owner_leaves_the_others_theirs(store: Store, folder: Path) -> None:
+    shared, own = picture("shared"), picture("own")
+    for owner in (ALICE, BOB):
+        ask(store, store.create_chat(owner), "Hi", shared, owner=owner)
+    ask(store, deleted := store.create_chat(ALICE), "Hi", own)
+    store.delete_chat(ALICE, deleted.id)
+
+    store.forget(ALICE)
+
+    assert store.chats(ALICE) == []
+    with pytest.raises(NotFoundError):
+        store.restore_chat(ALICE, deleted.id)
+    assert store.image_bytes(BOB, shared.sha256)[1] == b"shared"
+    assert picture_files(folder) == {f"images/{shared.sha256[:2]}/{shared.sha256}.jpg"}
+
+
+def test_an_imported_chat_is_a_new_one_of_its_owner(store: Store, folder: Path) -> None:
+    said = [("user", "What?", [picture()]), ("user", "", [picture("dog")]), ("assistant", "A\0cat.", [])]
+
+    one, two = (store.import_chat(ALICE, title, said) for title in ("Pets\n", ""))
+
+    assert (one.title, two.title, one.imported, one.message_count) == ("Pets", "What?", True, 3)
+    assert store.chats(BOB) == []
+    assert [(message.role, message.text) for message in store.messages(ALICE, one.id)] == [
+        ("user", "What?"),
+        ("user", ""),
+        ("assistant", "A\N{REPLACEMENT CHARACTER}cat."),
+    ]
+    assert [message.role for message in store.history(ALICE, one.id)] == ["user", "assistant"]
+    ask(store, store.create_chat(ALICE), "Mine")
+    assert [chat.imported for chat in store.chats(ALICE)] == [False, True, True]
+    assert store.image_bytes(ALICE, picture("dog").sha256)[1] == b"dog"
+
+
+def test_an_import_that_fails_leaves_nothing(store: Store, folder: Path) -> None:
+    false = Image(picture("dog").sha256, "image/jpeg", 40, 30, b"cat", "dog.jpg")
+
+    with pytest.raises(ValueError, match="hash"):
+        store.import_chat(ALICE, "", [("user", "", [picture()]), ("user", "", [false])])
+
+    assert store.chats(ALICE) == []
+    assert picture_files(folder) == set()
 
 
 # Retrying, and what a killed server leaves
@@ -442,8 +561,9 @@ def test_a_deletion_that_broke_off_is_finished_at_the_next_start(
             raise OSError(errno.EIO, "crash")
 
         patch.setattr(Path, "unlink", crash)
+        store.delete_chat(ALICE, chat.id)
         with pytest.raises(StoreError):
-            store.delete_chat(ALICE, chat.id)
+            store.remove_deleted()
     assert len(picture_files(folder)) == 3
 
     store.interrupt_unfinished()
@@ -566,6 +686,7 @@ def test_16_threads_append_at_once(store: Store, folder: Path) -> None:
             ask(store, own, "", picture(f"{number}"), picture("same"))
             store.chats(ALICE)
         store.delete_chat(ALICE, own.id)
+        store.remove_deleted()
 
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(work, range(16)))
@@ -591,6 +712,7 @@ def test_deleting_never_takes_a_picture_that_is_being_added(store: Store, folder
             ask(store, chat := store.create_chat(ALICE), "", picture())
             assert store.history(ALICE, chat.id)[0].parts == (picture(),)
             store.delete_chat(ALICE, chat.id)
+            store.remove_deleted()
 
     with ThreadPoolExecutor(2) as pool:
         for future in [pool.submit(add_and_delete, each) for each in (store, other)]:
@@ -636,24 +758,6 @@ def test_a_world_readable_database_is_closed_to_others_and_its_folder_left_alone
     assert (folder / "sightline.db").stat().st_mode & 0o777 == 0o600
     assert (folder / "images").stat().st_mode & 0o777 == 0o700
     assert folder.stat().st_mode & 0o777 == 0o755
-
-
-def test_a_newer_schema_is_left_alone(folder: Path) -> None:
-    Store.open(folder).close()
-    with sqlite3.connect(folder / "sightline.db") as database:
-        database.execute("UPDATE sightline_schema SET version = version + 1")
-        database.execute("DROP TABLE message_images")
-    database.close()
-
-    with pytest.raises(StoreError) as caught:
-        Store.open(folder)
-
-    assert_for_a_person(caught.value, folder, "newer version")
-    assert "Update" in caught.value.action
-    with sqlite3.connect(folder / "sightline.db") as database:
-        tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
-    database.close()
-    assert "message_images" not in tables
 
 
 def test_a_damaged_database_is_explained(folder: Path) -> None:

@@ -1,0 +1,180 @@
+"""The rows of store.py: what they say, and the steps of a transaction."""
+
+import re
+import secrets
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Literal
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from backend.errors import LimitError, NotFoundError
+from backend.store_schema import ID_CHARS, ChatRow, ImageRow, MessageImageRow, MessageRow
+from backend.types import ChatInfo, Image, ImageRef, MessageStatus, StoredMessage
+
+TITLE_CHARS = 60
+NAME_CHARS = 100
+
+_JOINERS = "\u200c\u200d"
+
+Role = Literal["user", "assistant"]
+_Thing = Literal["chat", "reply", "picture"]
+_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{ID_CHARS}}}")
+
+
+def not_found(thing: _Thing) -> NotFoundError:
+    """The one sentence for what is missing and for what belongs to somebody else."""
+    return NotFoundError(f"This {thing} does not exist.", "It may have been deleted; reload the page.")
+
+
+def checked_id(value: str, thing: _Thing = "chat") -> str:
+    """An id as a browser may have sent it; databases raise errors of their own at NUL and half surrogates.
+
+    Raises:
+        NotFoundError: nothing can have this id.
+    """
+    if not _ID.fullmatch(value):
+        raise not_found(thing)
+    return value
+
+
+def storable(text: str) -> str:
+    """The text without what databases refuse: half surrogates (SQLite, in UTF-8) and NUL (PostgreSQL)."""
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def title_of(text: str) -> str:
+    """The first words of a question, as a chat's title."""
+    words = " ".join(text.split())
+    if len(words) <= TITLE_CHARS:
+        return words
+    head = words[:TITLE_CHARS]
+    return (head.rpartition(" ")[0] or head[:-1]) + "…"
+
+
+def name_of(text: str) -> str:
+    """What a person calls a chat, in one line of visible characters; empty where there is none.
+
+    The two joiners stay, which Persian, Hindi and emoji need.
+    """
+    visible = "".join(sign for sign in text if sign.isprintable() or sign.isspace() or sign in _JOINERS)
+    name = " ".join(visible.split())[:NAME_CHARS]
+    return name.strip() if name.strip(f"{_JOINERS} ") else ""
+
+
+def first_words(session: Session, chat: ChatRow) -> str:
+    """The title of a chat that nobody gave a name."""
+    query = (
+        select(MessageRow.text)
+        .where(MessageRow.owner == chat.owner, MessageRow.chat_id == chat.id)
+        .where(MessageRow.role == "user", MessageRow.text != "")
+        .order_by(MessageRow.position)
+        .limit(1)
+    )
+    return title_of(session.scalar(query) or "")
+
+
+def chat_row(session: Session, owner: str, chat_id: str) -> ChatRow:
+    """The owner's chat.
+
+    Raises:
+        NotFoundError: the owner has no such chat, or has deleted it.
+    """
+    row = session.get(ChatRow, (owner, checked_id(chat_id)))
+    if row is None or row.deleted_at is not None:
+        raise not_found("chat")
+    return row
+
+
+def chat_info(chat: ChatRow) -> ChatInfo:
+    """A chat as the list shows it."""
+    title = chat.title
+    if not title:
+        count = chat.image_count
+        title = "1 picture" if count == 1 else f"{count} pictures" if count else "New chat"
+    updated_at = datetime.fromtimestamp(chat.updated_at, UTC)
+    return ChatInfo(chat.id, title, updated_at, chat.message_count, bool(chat.imported))
+
+
+def message_rows(
+    session: Session, owner: str, chat_id: str, before: int | None = None
+) -> Sequence[MessageRow]:
+    """The messages of a chat in their order, those before a position if one is given."""
+    query = select(MessageRow).where(MessageRow.owner == owner, MessageRow.chat_id == chat_id)
+    if before is not None:
+        query = query.where(MessageRow.position < before)
+    return session.scalars(query.order_by(MessageRow.position)).all()
+
+
+def check_limits(chat: ChatRow, images: int, max_messages: int, max_images: int) -> None:
+    """Raise LimitError where a question with so many images would be too much for the chat."""
+    if chat.message_count + 2 > max_messages:
+        raise LimitError(
+            f"A chat can have {max_messages} messages, and this one is full.",
+            "Start a new chat; whoever runs this server can allow more with --max-chat-messages.",
+        )
+    if images and chat.image_count + images > max_images:
+        raise LimitError(
+            f"A chat can have {max_images} pictures, and this one would have more.",
+            "Send fewer or start a new chat; whoever runs this server can allow more with "
+            "--max-images-per-chat.",
+        )
+
+
+def append(session: Session, chat: ChatRow, role: Role, status: MessageStatus, model: str) -> MessageRow:
+    """A new empty message at the end of the chat."""
+    query = select(func.max(MessageRow.position)).where(
+        MessageRow.owner == chat.owner, MessageRow.chat_id == chat.id
+    )
+    last = session.scalar(query)
+    chat.updated_at = time.time()
+    row = MessageRow(
+        id=secrets.token_urlsafe(16),
+        owner=chat.owner,
+        chat_id=chat.id,
+        position=0 if last is None else last + 1,
+        role=role,
+        status=status.value,
+        model=storable(model),
+        created_at=chat.updated_at,
+    )
+    session.add(row)
+    return row
+
+
+def message_images(session: Session, images: Sequence[Image]) -> list[MessageImageRow]:
+    """Rows for a message's pictures; one that is stored already is shared."""
+    rows = []
+    for position, image in enumerate(images):
+        row = session.get(ImageRow, image.sha256)
+        if row is None:
+            row = ImageRow(image.sha256, image.media_type, len(image.data), image.width, image.height)
+            session.add(row)
+            session.flush()  # the message may have the same picture again
+        rows.append(MessageImageRow(position=position, name=storable(image.name), image=row))
+    return rows
+
+
+def image_ref(row: MessageImageRow) -> ImageRef:
+    """A picture of a message, without its bytes."""
+    image = row.image
+    return ImageRef(image.sha256, image.media_type, image.width, image.height, row.name)
+
+
+def stored(row: MessageRow) -> StoredMessage:
+    """A message as the rest of the house knows it."""
+    return StoredMessage(
+        id=row.id,
+        position=row.position,
+        role=row.role,
+        text=row.text,
+        reasoning=row.reasoning,
+        images=tuple(image_ref(image) for image in row.images),
+        status=MessageStatus(row.status),
+        stats=row.stats,
+        model=row.model,
+        error=row.error,
+        created_at=datetime.fromtimestamp(row.created_at, UTC),
+    )

@@ -1,0 +1,245 @@
+"""The list of chats beside the conversation, and what can be done with a chat as a whole."""
+
+import asyncio
+import json
+import logging
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import gradio as gr
+
+from backend.errors import NotFoundError, SightlineError
+from ui import render
+from ui.chat import EMPTY, Chat, View, Views
+from ui.payload import read_id
+from ui.visitors import require_owner
+
+MAX_TOLD_CHARS = 500
+UNDO_S = 300.0  # how long a deleted chat can be had back
+
+log = logging.getLogger(__name__)
+
+# The page's script sends the file: Gradio's upload takes pictures.
+IMPORT = """
+<label class="import">Import a chat
+<input type="file" id="import-file" accept=".json,application/json"></label>
+"""
+# The field takes the place of the buttons; without this it would have to be looked for with Tab.
+JS_BEGIN_NAME = """() => {
+  const begin = () => {
+    const field = document.querySelector("#chat-name textarea, #chat-name input");
+    if (!field) return requestAnimationFrame(begin);
+    field.focus();
+    field.select();
+  };
+  begin();
+}"""
+JS_CONFIRM_FORGET = """() =>
+  confirm("Delete all your chats and pictures for good? This cannot be undone.") ? "yes" : "" """
+
+
+class OpenView(NamedTuple):
+    """The part below the list, in the order of the outputs: for the chat that is open."""
+
+    actions: Any = gr.skip()
+    naming: Any = gr.skip()
+    name: Any = gr.skip()
+    exports: Any = gr.skip()
+
+
+@dataclass(frozen=True, slots=True)
+class ChatsBar:
+    """The handlers, and what they need."""
+
+    chat: Chat
+
+    async def search(self, query: Any, posted_id: Any, request: gr.Request) -> Any:
+        """The chats that have these words; the style sheet shows them in the place of all."""
+        words = read_id(query).strip()
+        if not words:
+            return gr.update(visible=False, choices=[], value=None)
+        try:
+            owner, chat_id = require_owner(request), read_id(posted_id)
+            chats = await asyncio.to_thread(self.chat.store.chats, owner, query=words)
+        except SightlineError as error:
+            return gr.update(visible=True, choices=[], value=None, label=str(error))
+        label = "Found" if chats else "No chat has these words"
+        value = chat_id if chat_id in {chat.id for chat in chats} else None
+        return gr.update(visible=True, choices=render.chat_choices(chats), value=value, label=label)
+
+    async def turn_to(self, posted_id: Any) -> OpenView:
+        """Another chat is open, or none."""
+        chat_id = read_id(posted_id)
+        shown, hidden = gr.update(visible=bool(chat_id)), gr.update(visible=False)
+        return OpenView(shown, hidden, "", render.exports(chat_id))
+
+    async def begin_name(self, posted_id: Any, request: gr.Request) -> tuple[Any, ...]:
+        """Offer the open chat's title for another one."""
+        try:
+            owner = require_owner(request)
+            found = await asyncio.to_thread(self.chat.store.chat, owner, read_id(posted_id))
+        except SightlineError as error:
+            return (*OpenView(), render.notice(str(error)))
+        return (*OpenView(gr.update(visible=False), gr.update(visible=True), found.title), gr.skip())
+
+    async def rename_chat(self, posted_id: Any, name: Any, request: gr.Request) -> tuple[Any, ...]:
+        """Call the open chat by this name."""
+        try:
+            owner, chat_id = require_owner(request), read_id(posted_id)
+            await asyncio.to_thread(self.chat.store.rename_chat, owner, chat_id, read_id(name))
+            view = View(notice="", chats=await self.chat.listed(owner, chat_id))
+        except SightlineError as error:
+            return (*OpenView(), *View(notice=render.notice(str(error))))
+        return (*await self.turn_to(chat_id), *view)
+
+    async def delete_chat(self, posted_id: Any, request: gr.Request) -> tuple[Any, ...]:
+        """Take the open chat away; for a while it can be had back. The last value is its id."""
+        try:
+            owner, chat_id = require_owner(request), read_id(posted_id)
+            found = await asyncio.to_thread(self.chat.store.chat, owner, chat_id)
+            await self.chat.replies.stop(owner, chat_id)
+            await asyncio.to_thread(self.chat.store.delete_chat, owner, chat_id)
+        except SightlineError as error:
+            return (*View(notice=render.notice(str(error))), gr.skip())
+        loop = asyncio.get_running_loop()
+        loop.call_later(UNDO_S, loop.run_in_executor, None, self._remove_deleted)
+        view = await self.chat.new_chat(request)
+        return (*view._replace(notice=render.deleted(found.title)), chat_id)
+
+    async def restore_chat(self, posted_id: Any, request: gr.Request) -> Views:
+        """Undo the deletion, and show the chat."""
+        try:
+            owner, chat_id = require_owner(request), read_id(posted_id)
+            await asyncio.to_thread(self.chat.store.restore_chat, owner, chat_id)
+        except NotFoundError:
+            yield View(notice=render.notice("It is too late: this chat is deleted for good."))
+            return
+        except SightlineError as error:
+            yield View(notice=render.notice(str(error)))
+            return
+        async with aclosing(self.chat.open_chat(chat_id, request)) as views:
+            async for view in views:
+                yield view
+
+    async def imported(self, answer: Any, request: gr.Request) -> Views:
+        """Show what the page's script was told of a file: the new chat's id, or why there is none."""
+        try:
+            told = json.loads(read_id(answer))
+        except ValueError:
+            told = None
+        told = told if isinstance(told, dict) else {}
+        if "chat" not in told:
+            words = read_id(told.get("error"))[:MAX_TOLD_CHARS]
+            yield View(notice=render.notice(words or "The file could not be imported. Try again."))
+            return
+        async with aclosing(self.chat.open_chat(told["chat"], request)) as views:
+            async for view in views:
+                yield view
+
+    async def forget(self, confirmed: Any, request: gr.Request) -> View:
+        """Delete everything of this visitor, after the person said yes: chats, pictures, what waits."""
+        if confirmed != "yes":
+            return View()
+        try:
+            owner = require_owner(request)
+            await self.chat.replies.stop_all(owner)
+            await asyncio.to_thread(self.chat.store.forget, owner)
+            await asyncio.to_thread(self.chat.uploads.forget, owner)
+        except SightlineError as error:
+            return View(notice=render.notice(str(error)))
+        view = await self.chat.new_chat(request)
+        return view._replace(composer=view.composer | EMPTY, notice=render.told("All your data is deleted."))
+
+    def _remove_deleted(self) -> None:
+        try:
+            self.chat.store.remove_deleted(UNDO_S)
+        except SightlineError:
+            log.exception("Deleted chats could not be removed; the next start tries again")
+
+
+class Bar(NamedTuple):
+    """What of the bar the rest of the page has to know."""
+
+    new: gr.Button
+    query: gr.Textbox
+    chats: gr.Radio
+    found: gr.Radio
+    actions: gr.Column
+    rename: gr.Button
+    delete: gr.Button
+    naming: gr.Column
+    name: gr.Textbox
+    exports: gr.HTML
+    save: gr.Button
+    cancel: gr.Button
+    forget: gr.Button
+
+
+def lay_out() -> Bar:
+    """The bar's parts, inside of the sidebar."""
+    new = gr.Button("New chat", variant="secondary", elem_id="new-chat")
+    query = gr.Textbox(
+        label="Search your chats",
+        show_label=False,
+        container=False,
+        placeholder="Search your chats",
+        max_lines=1,
+        elem_id="chats-query",
+    )
+    chats = gr.Radio([], label="Your chats", elem_id="chats", interactive=True)
+    found = gr.Radio([], label="Found", elem_id="found", interactive=True, visible=False)
+    with gr.Column(visible=False, elem_id="chat-actions") as actions:
+        with gr.Row():
+            rename = gr.Button("Rename", size="sm", min_width=0, elem_id="rename-chat")
+            delete = gr.Button("Delete", size="sm", min_width=0, elem_id="delete-chat")
+        exports = gr.HTML(padding=False, elem_id="exports")
+    with gr.Column(visible=False, elem_id="chat-naming") as naming:
+        name = gr.Textbox(label="Name of this chat", max_lines=1, elem_id="chat-name")
+        with gr.Row():
+            save = gr.Button("Save", size="sm", min_width=0, variant="primary", elem_id="save-name")
+            cancel = gr.Button("Cancel", size="sm", min_width=0, elem_id="cancel-name")
+    gr.HTML(IMPORT, padding=False, elem_id="import-chat")
+    forget = gr.Button("Delete all my data", size="sm", elem_id="forget-me")
+    return Bar(new, query, chats, found, actions, rename, delete, naming, name, exports, save, cancel, forget)
+
+
+def connect(
+    bar: Bar,
+    handlers: ChatsBar,
+    view: list[Any],
+    undo: gr.Button,
+    *,
+    chat_id: gr.Textbox,
+    notice: gr.HTML,
+    plain: dict[str, Any],
+    quick: dict[str, Any],
+    watching: dict[str, Any],
+) -> None:
+    """Say which handler answers what. ``view`` are the outputs of ``View``, ``undo`` brings a chat back."""
+    deleted = gr.Textbox(visible="hidden", elem_id="deleted-chat")
+    confirmed = gr.Textbox(visible="hidden", elem_id="forget-confirmed")
+    answer = gr.Textbox(visible="hidden", elem_id="import-answer")
+    answered = gr.Button(visible="hidden", elem_id="import-answered")
+    chat = handlers.chat
+    bar.new.click(chat.new_chat, None, view, **plain)
+    for choice in (bar.chats, bar.found):
+        choice.input(chat.open_chat, [choice], view, trigger_mode="multiple", **watching)
+    search, found = [bar.query, chat_id], [bar.found]
+    bar.query.change(handlers.search, search, found, trigger_mode="always_last", **quick)
+    chat_id.change(handlers.search, search, found, **quick)  # a chat that was found may be deleted
+
+    below = [bar.actions, bar.naming, bar.name, bar.exports]
+    chat_id.change(handlers.turn_to, [chat_id], below, **quick)
+    bar.cancel.click(handlers.turn_to, [chat_id], below, **quick)
+    bar.rename.click(handlers.begin_name, [chat_id], [*below, notice], **quick).then(
+        None, None, None, js=JS_BEGIN_NAME, **quick
+    )
+    for trigger in (bar.name.submit, bar.save.click):
+        trigger(handlers.rename_chat, [chat_id, bar.name], [*below, *view], **plain).then(
+            handlers.search, search, found, **quick
+        )
+    bar.delete.click(handlers.delete_chat, [chat_id], [*view, deleted], **plain)
+    undo.click(handlers.restore_chat, [deleted], view, **watching)
+    answered.click(handlers.imported, [answer], view, **watching)
+    bar.forget.click(handlers.forget, [confirmed], view, js=JS_CONFIRM_FORGET, **plain)
