@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 from fake_engine import FakeEngine
 
+from backend.admission import Admission
 from backend.config import MEGA, Settings
+from backend.picture_pool import PicturePool
 from backend.store import Store
+from backend.types import DecoderLimits, ImageLimits
 from ui.uploads import Uploads
 
 
@@ -19,7 +22,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]
     """None of the variables that the settings read; whatever a test adds to it is gone afterwards."""
     before = dict(os.environ)
     for name in before:
-        if name.upper().startswith(("SIGHTLINE_", "GRADIO_")) or name.upper() in ("PORT", "HOST"):
+        if name.upper().startswith(("SIGHTLINE_", "GRADIO_", "OPENAI_")) or name.upper() in ("PORT", "HOST"):
             monkeypatch.delenv(name)
     kept = dict(os.environ)
     yield monkeypatch
@@ -41,9 +44,25 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 @pytest.fixture
-def uploads(settings: Settings) -> Uploads:
+def admission(settings: Settings) -> Admission:
+    return Admission(settings.stream_limits)
+
+
+@pytest.fixture
+def uploads(settings: Settings, admission: Admission, pool: PicturePool) -> Uploads:
     folder = settings.data_dir / "uploads"
-    return Uploads(folder, settings.max_file_mb * MEGA, settings.max_images_per_message)
+    return Uploads(folder, settings.max_file_mb * MEGA, settings.max_images_per_message, admission, pool)
+
+
+@pytest.fixture(scope="session")
+def pool() -> Iterator[PicturePool]:
+    """Decoders with the app's own limits on files; its processes are shared by all tests of a run."""
+    pool = PicturePool(
+        ImageLimits(max_bytes=20_000_000, max_pixels=64_000_000, longest_side=1540),
+        DecoderLimits(workers=1, seconds=20, memory=1_000_000_000, bytes_in_flight=100_000_000),
+    )
+    yield pool
+    pool.close()
 
 
 @pytest.fixture

@@ -11,29 +11,35 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from backend.config import Settings
-from backend.engine import Engine
-from backend.errors import ImageError, LimitError, NotFoundError, SightlineError, StoreError
-from backend.fetch import fetch_picture
-from backend.images import load_image
-from backend.replies import Draft, Replies
+from backend.admission import Admission, Ticket
+from backend.config import MEGA, Settings
+from backend.errors import ImageError, LimitError, NotFoundError, SightlineError
+from backend.images import ALL_PAGES
+from backend.metrics import Metrics
+from backend.picture_pool import PicturePool
+from backend.replies import Asked, Draft, Replies, Reply
+from backend.router import Router
+from backend.sizing import auto_side
 from backend.store import Store
-from backend.types import ChatRequest, Image, Message, MessageStatus, Text
+from backend.types import Capabilities, ChatRequest, Detail, Image, Loaded, Message, ModelInfo, Text
 from ui import render
+from ui.fetching import Fetching, check_count
 from ui.pages import Pages
 from ui.payload import (
     Choices,
     Composed,
     Upload,
     forget_upload,
+    measure,
     read_choices,
     read_composer,
+    read_detail,
     read_id,
-    read_upload,
+    read_pages,
     shown_file,
 )
 from ui.uploads import Uploads
-from ui.visitors import require_owner
+from ui.visitors import address_of, require_owner
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +54,7 @@ class View(NamedTuple):
     notice: Any = gr.skip()
     chat_id: Any = gr.skip()
     chats: Any = gr.skip()
+    pages: Any = gr.skip()
 
 
 Views = AsyncGenerator[View, None]
@@ -71,47 +78,63 @@ def load_examples(folder: Path) -> tuple[Example, ...]:
 
 
 @dataclass(frozen=True, slots=True)
+class Looks:
+    """What of a message's files becomes its pictures: ``auto_side`` in pixels is what auto means."""
+
+    detail: Detail
+    auto_side: int
+    pages: range
+
+
+@dataclass(frozen=True, slots=True)
 class Chat:
-    """The handlers, and what they need. ``models`` are those that the menu offers."""
+    """The handlers, and what they need."""
 
     settings: Settings
     store: Store
-    engine: Engine
+    router: Router
     replies: Replies
     uploads: Uploads
-    models: tuple[str, ...]
+    pictures: PicturePool
+    admission: Admission
+    metrics: Metrics
+    fetching: Fetching
     examples: tuple[Example, ...] = ()
     pages: Pages = field(default_factory=Pages)
-    # A picture of 64 megapixels takes up to a gigabyte while it is decoded.
-    decoding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
 
     # A message and its reply.
 
-    async def send(self, composed: Any, posted_id: Any, request: gr.Request, *settings: Any) -> Views:
+    async def send(
+        self, composed: Any, posted_id: Any, detail: Any, pages: Any, request: gr.Request, *settings: Any
+    ) -> Views:
         """Take a message, store it, and show the reply as it grows. What is refused stays in the composer."""
         choices = read_choices(*settings)
         try:
             owner = require_owner(request)
             message = read_composer(composed, self.uploads.of(owner))
             self._check(message)
-            self._check_choices(choices)
-            pictures, kept, errors = await self._take(message.uploads)
-            if errors:
-                yield View(composer=_composer(message.text, kept), notice=render.refusals(errors))
-                return
-            chat_id = await self._chat(owner, read_id(posted_id))
-            with self.replies.claim(owner, chat_id):
-                _, reply = await asyncio.to_thread(
-                    self.store.add_question,
-                    owner,
-                    chat_id,
-                    message.text.strip(),
-                    pictures,
-                    choices.model,
-                    max_messages=self.settings.max_chat_messages,
-                    max_images=self.settings.max_images_per_chat,
-                )
-                await self._begin(owner, chat_id, reply.id, choices)
+            model = await self._check_choices(choices)
+            with self._admit(owner, request) as ticket:
+                side = auto_side(model.vision, self.settings.image_side)
+                looks = Looks(read_detail(detail), side, read_pages(pages))
+                loaded, kept, errors = await self._take(message.uploads, looks)
+                if errors:
+                    yield View(composer=_composer(message.text, kept), notice=render.refusals(errors))
+                    return
+                pictures = self._pictures_of(loaded)
+                chat_id = await self._chat(owner, read_id(posted_id))
+                with self.replies.claim(owner, chat_id):
+                    _, reply = await asyncio.to_thread(
+                        self.store.add_question,
+                        owner,
+                        chat_id,
+                        message.text.strip(),
+                        pictures,
+                        choices.model,
+                        max_messages=self.settings.max_chat_messages,
+                        max_images=self.settings.max_images_per_chat,
+                    )
+                    self._begin(owner, chat_id, reply.id, choices, ticket)
         except SightlineError as error:
             yield View(notice=render.notice(str(error)))
             return
@@ -119,17 +142,19 @@ class Chat:
             forget_upload(upload)
         async with aclosing(self._follow(owner, chat_id, request, sent=True)) as views:
             async for view in views:
-                yield view
+                remarks = [remark for file in loaded for remark in file.remarks]
+                first = view.notice == ""
+                yield view._replace(notice=render.remarks(remarks), pages="") if first else view
 
     async def retry(self, posted_id: Any, request: gr.Request, *settings: Any) -> Views:
         """Answer the last question once more, in the place of the last reply."""
         chat_id, choices = read_id(posted_id), read_choices(*settings)
         try:
             owner = require_owner(request)
-            self._check_choices(choices)
-            with self.replies.claim(owner, chat_id):
+            await self._check_choices(choices)
+            with self.replies.claim(owner, chat_id), self._admit(owner, request) as ticket:
                 reply = await asyncio.to_thread(self.store.retry, owner, chat_id, choices.model)
-                await self._begin(owner, chat_id, reply.id, choices)
+                self._begin(owner, chat_id, reply.id, choices, ticket)
         except SightlineError as error:
             yield View(notice=render.notice(str(error)))
             return
@@ -137,25 +162,16 @@ class Chat:
             async for view in views:
                 yield view
 
-    async def _begin(self, owner: str, chat_id: str, reply_id: str, choices: Choices) -> None:
+    def _begin(self, owner: str, chat_id: str, reply_id: str, choices: Choices, ticket: Ticket) -> None:
         """Let the engine write the reply, from everything that was said before it."""
-        try:
+
+        async def request() -> ChatRequest:
             history = await asyncio.to_thread(self.store.history, owner, chat_id)
-        except StoreError as error:  # the question is stored: so is what became of it
-            await asyncio.to_thread(
-                self.store.update_reply,
-                owner,
-                reply_id,
-                text="",
-                reasoning="",
-                status=MessageStatus.FAILED,
-                error=str(error),
-            )
-            return
-        if choices.system:
-            history = (Message("system", (Text(choices.system),)), *history)
-        request = ChatRequest(choices.model, history, choices.sampling)
-        self.replies.start(owner, chat_id, reply_id, request)
+            if choices.system:
+                history = (Message("system", (Text(choices.system),)), *history)
+            return ChatRequest(choices.model, history, choices.sampling)
+
+        self.replies.start(owner, chat_id, reply_id, Asked(choices.model, request, ticket))
 
     async def _follow(self, owner: str, chat_id: str, request: gr.Request, *, sent: bool = False) -> Views:
         """Show a chat, and go on while a reply grows in it and the page shows nothing else.
@@ -166,25 +182,28 @@ class Chat:
         if growing is None:
             shown = render.conversation(await asyncio.to_thread(self.store.messages, owner, chat_id))
             self.pages.turn(request)
-            yield View(shown, _idle(sent), "", chat_id, await self._chats(owner, chat_id))
+            yield View(shown, _idle(sent), "", chat_id, await self.listed(owner, chat_id))
             return
         async with aclosing(growing.watch()) as drafts:
             draft = await anext(drafts)  # from here on it has a watcher, and ends when the page goes
             messages = await asyncio.to_thread(self.store.messages, owner, chat_id)
             is_shown = self.pages.turn(request)
             before = render.conversation(messages[:-1])
-            shown = before + render.reply(draft, await self._loading(draft))
-            yield View(shown, _busy(sent), "", chat_id, await self._chats(owner, chat_id))
+            shown = before + render.reply(draft, await self._loading(growing, draft))
+            yield View(shown, _busy(sent), "", chat_id, await self.listed(owner, chat_id))
             async for draft in drafts:
-                loading = await self._loading(draft)
+                loading = await self._loading(growing, draft)
                 if not is_shown():
                     yield View()  # Gradio sends the last view once more
                     return
                 yield View(before + render.reply(draft, loading))
-        yield View(composer=_idle(), chats=await self._chats(owner, chat_id)) if is_shown() else View()
+        yield View(composer=_idle(), chats=await self.listed(owner, chat_id)) if is_shown() else View()
 
-    async def _loading(self, draft: Draft) -> Any:
-        return None if draft.text or draft.reasoning or draft.is_over else await self.engine.capabilities()
+    async def _loading(self, reply: Reply, draft: Draft) -> Capabilities | None:
+        """How far the engine is, while a reply waits for it."""
+        if draft.text or draft.reasoning or draft.is_over or draft.place:
+            return None
+        return await self.router.capabilities_of(reply.model)
 
     async def stop(self, posted_id: Any, request: gr.Request) -> None:
         """End the reply; the handler that shows it sees the end."""
@@ -224,43 +243,16 @@ class Chat:
         """An empty chat; it is stored with its first message."""
         self.pages.turn(request)
         try:
-            chats = await self._chats(require_owner(request), "")
+            chats = await self.listed(require_owner(request), "")
         except SightlineError as error:
             return View(notice=render.notice(str(error)))
         return View(chatbot=[], composer=_idle(), notice="", chat_id="", chats=chats)
-
-    async def delete_chat(self, posted_id: Any, request: gr.Request) -> View:
-        """Delete a chat with its pictures; an empty id, after the person said no, deletes nothing."""
-        chat_id = read_id(posted_id)
-        if not chat_id:
-            return View()
-        try:
-            owner = require_owner(request)
-            await self.replies.stop(owner, chat_id)
-            await asyncio.to_thread(self.store.delete_chat, owner, chat_id)
-        except SightlineError as error:
-            return View(notice=render.notice(str(error)))
-        return await self.new_chat(request)
 
     async def leave(self, request: gr.Request) -> None:
         """The page was closed."""
         self.pages.forget(request)
 
     # Filling the composer.
-
-    async def fetch_address(self, address: Any, request: gr.Request) -> tuple[Json, str]:
-        """A picture by web address, as a file of the composer; the page puts it there."""
-        try:
-            owner = require_owner(request)
-            fetched = await fetch_picture(str(address), self.settings.fetch_limits)
-            async with self.decoding:
-                picture = await asyncio.to_thread(
-                    load_image, fetched.data, fetched.name, self.settings.image_limits
-                )
-            file = await asyncio.to_thread(self._lay_down, owner, picture.data, picture.name)
-        except SightlineError as error:
-            return {"address": address}, render.notice(str(error))
-        return {"address": address, "file": file}, render.added(picture.name)
 
     async def fill_example(self, event: gr.SelectData, request: gr.Request) -> View:
         """An example's prompt and pictures; of what the page posts only the number counts."""
@@ -280,6 +272,13 @@ class Chat:
 
     # Helpers.
 
+    def _admit(self, owner: str, request: gr.Request) -> Ticket:
+        try:
+            return self.admission.enter(owner, address_of(request))
+        except LimitError:
+            self.metrics.refused()
+            raise
+
     def _check(self, message: Composed) -> None:
         if not message.text.strip() and not message.uploads:
             raise LimitError("There is nothing to send yet.", "Type a question, or add a picture.")
@@ -289,42 +288,84 @@ class Chat:
                 f"{self.settings.max_message_chars:,} is the limit here.",
                 "Shorten it, or raise --max-message-chars.",
             )
-        if len(message.uploads) > self.settings.max_images_per_message:
-            raise LimitError(
-                f"This message has {len(message.uploads)} pictures, and "
-                f"{self.settings.max_images_per_message} is the limit here.",
-                "Remove some, or raise --max-images-per-message.",
-            )
+        check_count(len(message.uploads), self.settings)
 
-    def _check_choices(self, choices: Choices) -> None:
-        if choices.model not in self.models:
+    async def _check_choices(self, choices: Choices) -> ModelInfo:
+        """The model that was chosen.
+
+        Raises:
+            LimitError: it is not there, or the system prompt is too long.
+        """
+        if not choices.model:
+            now = await self.router.capabilities()
+            raise LimitError(
+                f"There is no model to ask. {now.stage}".strip(),
+                "Choose one in the settings, then send again."
+                if now.models
+                else "Send again once there is one: what you wrote stays here.",
+            )
+        found = await self.router.find(choices.model)
+        if found is None:
             raise LimitError("This model is not offered here.", "Choose one of the menu, then send again.")
         if len(choices.system) > self.settings.max_message_chars:
             raise LimitError(
                 f"The system prompt is longer than {self.settings.max_message_chars:,} characters.",
                 "Shorten it, or raise --max-message-chars.",
             )
+        return found[1]
 
     async def _take(
-        self, uploads: Sequence[Upload]
-    ) -> tuple[list[Image], list[Upload], list[SightlineError]]:
-        """Decode what was uploaded: the pictures, their uploads, and why others cannot be taken."""
-        pictures: list[Image] = []
+        self, uploads: Sequence[Upload], looks: "Looks"
+    ) -> tuple[list[Loaded], list[Upload], list[SightlineError]]:
+        """Decode what was uploaded: the pictures, their uploads, and why others cannot be taken.
+
+        Raises:
+            LimitError: the files have too many bytes together; none was looked at.
+        """
+        total, most = await asyncio.to_thread(measure, uploads), self.settings.max_message_mb
+        if total > most * MEGA:
+            raise LimitError(
+                f"The files of this message have {total / MEGA:.1f} MB, and {most} MB is the limit here.",
+                "Remove some, or raise --max-message-mb.",
+            )
+        loaded: list[Loaded] = []
         kept: list[Upload] = []
         errors: list[SightlineError] = []
-        for upload in uploads:
-            try:
-                async with self.decoding:
-                    pictures.append(await asyncio.to_thread(self._decode, upload))
+        results = await asyncio.gather(*(self._load(upload, looks) for upload in uploads))
+        for upload, result in zip(uploads, results, strict=True):
+            if isinstance(result, Loaded):
+                loaded.append(result)
                 kept.append(upload)
-            except ImageError as error:
-                errors.append(error)
-                await asyncio.to_thread(forget_upload, upload)
-        return pictures, kept, errors
+            else:
+                errors.append(result)
+                if looks.pages == ALL_PAGES:
+                    await asyncio.to_thread(forget_upload, upload)
+                else:  # perhaps only the pages are to be others
+                    kept.append(upload)
+        return loaded, kept, errors
 
-    def _decode(self, upload: Upload) -> Image:
-        limits = self.settings.image_limits
-        return load_image(read_upload(upload, limits.max_bytes), upload.name, limits)
+    async def _load(self, upload: Upload, looks: "Looks") -> Loaded | ImageError:
+        try:
+            return await self.pictures.load(
+                upload.path, upload.name, looks.detail, pages=looks.pages, longest_side=looks.auto_side
+            )
+        except ImageError as error:
+            return error
+
+    def _pictures_of(self, loaded: Sequence[Loaded]) -> list[Image]:
+        """All pictures of a message; a document has one for each page.
+
+        Raises:
+            LimitError: more than a message may have.
+        """
+        pictures = [picture for file in loaded for picture in file.pictures]
+        most = self.settings.max_images_per_message
+        if len(pictures) > most:
+            raise LimitError(
+                f"The pages and pictures of this message are {len(pictures)}, and {most} is the limit here.",
+                "Remove some, or raise --max-images-per-message.",
+            )
+        return pictures
 
     def _lay_down(self, owner: str, data: bytes, name: str) -> Json:
         return shown_file(self.uploads.keep(owner, name, data), name)
@@ -340,7 +381,8 @@ class Chat:
                 return chat_id
         return (await asyncio.to_thread(self.store.create_chat, owner)).id
 
-    async def _chats(self, owner: str, chat_id: str) -> Any:
+    async def listed(self, owner: str, chat_id: str) -> Any:
+        """The list of chats, standing on one of them."""
         chats = await asyncio.to_thread(self.store.chats, owner)
         return gr.update(choices=render.chat_choices(chats), value=chat_id or None)
 

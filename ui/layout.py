@@ -5,11 +5,29 @@ from typing import Any
 import gradio as gr
 
 from backend.config import Settings
-from ui import render
+from backend.types import Detail
+from ui import chats_bar, render
 from ui.chat import Chat, View
+from ui.choices import (
+    JS_KEPT,
+    JS_MODEL_AND_KEPT,
+    MAX_TOKENS,
+    MAX_TOKENS_STEP,
+    TEMPERATURE,
+    TOP_P,
+    Menu,
+    ModelMenu,
+    Restored,
+    details_for,
+    js_keep,
+)
+from ui.operator_panel import Panel, operator_section
 
 TITLE = "Sightline"
-PICTURE_TYPES = [".jpg", ".jpeg", ".png", ".webp", ".gif"]  # a hint for the file picker; images.py decides
+PICTURE_TYPES = [  # a hint for the file picker; backend/formats.py decides by content
+    *(".jpg", ".jpeg", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".avif"),
+    *(".heic", ".heif", ".hif", ".tif", ".tiff", ".bmp", ".pdf"),
+]
 LATEX: list[dict[str, str | bool]] = [
     {"left": "$$", "right": "$$", "display": True},
     {"left": r"\[", "right": r"\]", "display": True},
@@ -27,8 +45,8 @@ HEADER = """
 """
 DEMO_BANNER = """
 <p class="banner">This is the built-in <b>demo model</b>: small, trained from scratch, and it knows <b>only
-simple drawings</b> of coloured shapes, no photographs. For real pictures start a real model:
-<code>make run ARGS="owner/model"</code></p>
+simple drawings</b> of coloured shapes, no photographs. <a href="sightline/demo-model" target="_blank">Its
+card</a> says more. For real pictures start a real model: <code>make run ARGS="owner/model"</code></p>
 """
 EMPTY_CHAT = """
 <div class="empty">
@@ -38,18 +56,19 @@ EMPTY_CHAT = """
 """
 # The page's own half of two events: it alone knows what was typed while the server worked.
 JS_ADD_FETCHED = """(fetched, composer) => {
-  if (!fetched?.file) return composer;
-  const text = composer.text.trim() === fetched.address ? "" : composer.text;
-  return {text, files: [...composer.files, fetched.file]};
+  if (!fetched?.files?.length) return composer;
+  const text = composer.text.trim() === fetched.address.trim() ? fetched.left : composer.text;
+  return {text, files: [...composer.files, ...fetched.files]};
 }"""
 JS_CLEAR_FETCHED = """(fetched, address) =>
-  fetched?.file && fetched.address === address ? "" : address"""
+  fetched?.files?.length && fetched.address.trim() === address.trim() ? fetched.left : address"""
+JS_OFFERS = "fetched => ({left: fetched?.left, offers: fetched?.offers})"
 JS_UNDO_FETCHED = """(fetched, composer) => {
-  if (!fetched?.file) return composer;
-  const text = [composer.text.trim(), fetched.address].filter(Boolean).join(" ");
-  return {text, files: composer.files.filter(file => file.path !== fetched.file.path)};
+  if (!fetched?.files?.length) return composer;
+  const text = [composer.text.trim(), fetched.taken].filter(Boolean).join(" ");
+  const paths = new Set(fetched.files.map(file => file.path));
+  return {text, files: composer.files.filter(file => !paths.has(file.path))};
 }"""
-JS_CONFIRM_DELETE = """chat => chat && confirm("Delete this chat and its pictures?") ? chat : "" """
 
 
 def theme() -> gr.themes.Base:
@@ -64,79 +83,134 @@ def theme() -> gr.themes.Base:
     )
 
 
-def build(chat: Chat, settings: Settings, *, is_demo: bool) -> gr.Blocks:
+def build(chat: Chat, menu: ModelMenu, panel: Panel, settings: Settings, *, is_demo: bool) -> gr.Blocks:
     """The whole page."""
+    # Values go out as the handlers made them, and come in as the page posted them: ui/render.py
+    # and ui/payload.py are the only ones that know their form. No event cancels another: an older
+    # one sees by itself that the page has turned to something else (ui/pages.py).
+    plain: dict[str, Any] = {
+        "preprocess": False,
+        "postprocess": False,
+        "show_progress": "hidden",
+        "api_visibility": "private",
+    }
+    # Not by way of the queue: of several answers that come at once there, Gradio's page sometimes opens
+    # another stream, on which nothing ever comes.
+    quick = plain | {"queue": False}
     page = gr.Blocks(title=TITLE, analytics_enabled=False, fill_height=True)
     with page:
+        refresh_button = gr.Button(visible="hidden", elem_id="refresh-menu")
         with gr.Sidebar(width=260, open=False, elem_id="chats-bar"):
-            new_button = gr.Button("New chat", variant="secondary", elem_id="new-chat")
-            chats = gr.Radio([], label="Your chats", elem_id="chats", interactive=True)
-            delete_button = gr.Button(
-                "Delete this chat", size="sm", variant="secondary", elem_id="delete-chat"
-            )
+            bar = chats_bar.lay_out()
         with gr.Sidebar(width=300, position="right", open=False, elem_id="settings-bar"):
             gr.Markdown("### Settings")
-            choices = _settings(settings, list(chat.models))
+            choices, facts = _settings(settings)
+            operator_section(panel, page, refresh_button, plain, quick)
         gr.HTML(HEADER, padding=False)
         if is_demo:
-            gr.HTML(DEMO_BANNER, padding=False)
+            gr.HTML(DEMO_BANNER, padding=False, elem_id="demo-banner")
         chatbot = _chatbot(chat)
         with gr.Row(elem_id="notice-row"):
             notice = gr.HTML("", padding=False, elem_id="notice")
             undo_button = gr.Button("Undo", size="sm", min_width=60, scale=0, elem_id="undo-address")
+            undo_delete = gr.Button("Undo", size="sm", min_width=60, scale=0, elem_id="undo-delete")
+            cancel_button = gr.Button("Cancel", size="sm", min_width=60, scale=0, elem_id="cancel-fetch")
+            preview_button = gr.Button(
+                "Use the page's preview picture", size="sm", scale=0, elem_id="use-preview"
+            )
         composer = _composer(settings)
-        with gr.Row(elem_id="address-row"):
-            address = gr.Textbox(
+        with gr.Row(elem_id="picture-row"):  # there while the composer holds pictures
+            detail = gr.Dropdown(
+                details_for(None, settings.image_side),
+                value=Detail.AUTO.value,
+                label="Detail of the pictures",
+                container=False,
+                filterable=False,
+                scale=0,
+                min_width=200,
+                elem_id="detail",
+            )
+            pages = gr.Textbox(  # there while one of them is a PDF
+                label="Pages of the PDF",
                 show_label=False,
-                label="Web address of a picture",
-                placeholder="Add a picture by web address: https://…",
+                placeholder=f"Pages, as 1-3 (else the first {settings.max_pdf_pages})",
                 max_lines=1,
                 container=False,
-                scale=4,
-                elem_id="address",
+                scale=0,
+                min_width=100,
+                elem_id="pages",
             )
-            add_button = gr.Button("Add picture", size="sm", scale=0, min_width=110, elem_id="add-address")
+        address, add_button = _address_row()
         chat_id = gr.Textbox(visible="hidden", elem_id="chat-id")
         pasted = gr.Textbox(visible="hidden", elem_id="pasted-address")
         paste_button = gr.Button(visible="hidden", elem_id="paste-address")
         fetched = gr.JSON(visible="hidden", elem_id="fetched-file")
 
-        view = list(View(chatbot, composer, notice, chat_id, chats))
-        # Values go out as the handlers made them, and come in as the page posted them: ui/render.py
-        # and ui/payload.py are the only ones that know their form. No event cancels another: an older
-        # one sees by itself that the page has turned to something else (ui/pages.py).
-        plain: dict[str, Any] = {
-            "preprocess": False,
-            "postprocess": False,
-            "show_progress": "hidden",
-            "api_visibility": "private",
-        }
-        answering = plain | {"concurrency_limit": settings.max_streams, "concurrency_id": "replies"}
+        view = list(View(chatbot, composer, notice, chat_id, bar.chats, pages))
+        # Who may stream, backend/admission.py says, and who may fetch, backend/fetch_line.py.
         watching = plain | {"concurrency_limit": None}
-        quick = plain | {"queue": False}
 
-        composer.submit(chat.send, [composer, chat_id, *choices], view, **answering)
-        chatbot.retry(chat.retry, [chat_id, *choices], view, **answering)
-        chats.input(chat.open_chat, [chats], view, trigger_mode="multiple", **watching)
+        asked = list(choices.values())
+        composer.submit(chat.send, [composer, chat_id, detail, pages, *asked], view, **watching)
+        chatbot.retry(chat.retry, [chat_id, *asked], view, **watching)
         page.load(chat.open_page, None, view, **watching)
         page.unload(chat.leave)
+        _keep_settings(menu, page, refresh_button, choices, facts=facts, detail=detail, quick=quick)
         composer.stop(chat.stop, [chat_id], None, **quick)
-        new_button.click(chat.new_chat, None, view, **plain)
-        delete_button.click(chat.delete_chat, [chat_id], view, js=JS_CONFIRM_DELETE, **plain)
+        chats_bar.connect(
+            bar,
+            chats_bar.ChatsBar(chat),
+            view,
+            undo_delete,
+            chat_id=chat_id,
+            notice=notice,
+            plain=plain,
+            quick=quick,
+            watching=watching,
+        )
         chatbot.example_select(chat.fill_example, None, view, **quick)
 
-        for trigger, source in (
-            (add_button.click, address),
-            (address.submit, address),
-            (paste_button.click, pasted),
+        fetching = chat.fetching
+        for trigger, handler, source, js in (
+            (add_button.click, fetching.fetch, address, None),
+            (address.submit, fetching.fetch, address, None),
+            (paste_button.click, fetching.fetch, pasted, None),
+            (preview_button.click, fetching.fetch_previews, fetched, JS_OFFERS),
         ):
-            trigger(chat.fetch_address, [source], [fetched, notice], **plain).then(
+            trigger(handler, [source], [fetched, notice], js=js, **watching).then(
                 None, [fetched, composer], [composer], js=JS_ADD_FETCHED, **quick
             ).then(None, [fetched, address], [address], js=JS_CLEAR_FETCHED, **quick)
+        cancel_button.click(fetching.give_up, None, None, **quick)
         undo_button.click(None, [fetched, composer], [composer], js=JS_UNDO_FETCHED, **quick).then(
             None, None, [notice], js='() => ""', **quick
         )
     return page
+
+
+def _keep_settings(
+    menu: ModelMenu,
+    page: gr.Blocks,
+    refresh: gr.Button,
+    choices: dict[str, Any],
+    *,
+    facts: gr.HTML,
+    detail: gr.Dropdown,
+    quick: dict[str, Any],
+) -> None:
+    """Fill the menu of models, and let the browser keep what is chosen."""
+    kept = gr.JSON(visible="hidden")
+    model, seen = choices["model"], list(Menu(choices["model"], facts, choices["max_tokens"], detail))
+    restored = list(Restored(**choices, facts=facts, detail=detail))
+    page.load(menu.restore, [kept], restored, js=JS_KEPT, **quick)
+    refresh.click(menu.refresh, [model, kept], seen, js=JS_MODEL_AND_KEPT, **quick)
+    model.input(menu.describe, [model, kept], seen[1:], js=JS_MODEL_AND_KEPT, **quick)
+    for name, setting in choices.items():
+        # Not each change of menu and sliders is the person's: a smaller model shortens the longest answer.
+        # A slider's button for what it began with is no input.
+        changes = [setting.change] if isinstance(setting, gr.Textbox) else [setting.input]
+        changes += [setting.release] if isinstance(setting, gr.Slider) else []
+        for change in changes:
+            change(None, [setting], None, js=js_keep(name), **quick)
 
 
 def _chatbot(chat: Chat) -> gr.Chatbot:
@@ -159,6 +233,21 @@ def _chatbot(chat: Chat) -> gr.Chatbot:
     )
 
 
+def _address_row() -> tuple[gr.Textbox, gr.Button]:
+    with gr.Row(elem_id="address-row"):
+        address = gr.Textbox(
+            show_label=False,
+            label="Web addresses of pictures",
+            placeholder="Add pictures by web address: https://…",
+            max_lines=4,
+            container=False,
+            scale=4,
+            elem_id="address",
+        )
+        button = gr.Button("Add picture", size="sm", scale=0, min_width=110, elem_id="add-address")
+    return address, button
+
+
 def _composer(settings: Settings) -> gr.MultimodalTextbox:
     return gr.MultimodalTextbox(
         label="Message",
@@ -174,11 +263,16 @@ def _composer(settings: Settings) -> gr.MultimodalTextbox:
     )
 
 
-def _settings(settings: Settings, models: list[str]) -> list[gr.components.Component]:
-    """Model, system prompt, temperature, top-p, max tokens, seed: the order that ``read_choices`` expects."""
-    return [
-        gr.Dropdown(models, value=models[0], label="Model", elem_id="model"),
-        gr.Textbox(
+def _settings(settings: Settings) -> tuple[dict[str, Any], gr.HTML]:
+    """The settings by their names, in the order that ``read_choices`` expects.
+
+    And the place for what is known of the model.
+    """
+    model = gr.Dropdown([], label="Model", elem_id="model")  # filled when the page opens: servers come and go
+    facts = gr.HTML("", padding=False, elem_id="model-facts")
+    choices = {
+        "model": model,
+        "system": gr.Textbox(
             settings.system_prompt,
             label="System prompt",
             info="What the model should keep in mind throughout.",
@@ -186,10 +280,15 @@ def _settings(settings: Settings, models: list[str]) -> list[gr.components.Compo
             max_lines=8,
             elem_id="system-prompt",
         ),
-        gr.Slider(0, 2, 0.2, step=0.05, label="Temperature", info="0: always the likeliest word."),
-        gr.Slider(0.05, 1, 1, step=0.05, label="Top-p", info="Share of likely words."),
-        gr.Slider(16, 8192, 1024, step=16, label="Max tokens", info="The longest answer."),
-        gr.Textbox(
+        "temperature": gr.Slider(
+            *TEMPERATURE, step=0.05, label="Temperature", info="0: always the likeliest word."
+        ),
+        "top_p": gr.Slider(*TOP_P, step=0.05, label="Top-p", info="Share of likely words."),
+        "max_tokens": gr.Slider(
+            *MAX_TOKENS, step=MAX_TOKENS_STEP, label="Max tokens", info=render.longest_answer()
+        ),
+        "seed": gr.Textbox(
             label="Seed", info="The same number gives the same answer.", placeholder="any", max_lines=1
         ),
-    ]
+    }
+    return choices, facts

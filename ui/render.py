@@ -7,22 +7,29 @@ they carry a ``path``: the page posts them back with some events, and only uploa
 """
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
+from backend.addresses import shown_address
+from backend.errors import SightlineError, WebPageError
 from backend.replies import Draft
 from backend.types import (
     Capabilities,
     ChatInfo,
+    Detail,
     EngineState,
     ImageRef,
     MessageStatus,
+    ModelInfo,
     Stats,
     StoredMessage,
 )
 
 Json = dict[str, Any]
 
+MEASURABLE_TOKENS = 20  # of fewer the speed says little
+MANY = 100  # pictures in a chat; vLLM says 999 where nobody set a limit
 # The page's script cuts elements of this class out of what the copy button copies.
 FOOTER_CLASS = "reply-footer"
 
@@ -69,13 +76,23 @@ def reply(draft: Draft, engine: Capabilities | None = None) -> list[Json]:
     if draft.is_over:
         shown.append(_shown("assistant", [_text(footer(draft))]))
     elif not shown:
-        shown.append(_shown("assistant", [_text(waiting(engine))]))
+        shown.append(_shown("assistant", [_text(waiting(engine, draft.retry_in_s, draft.place))]))
     return shown
 
 
-def waiting(engine: Capabilities | None) -> str:
-    """What stands in the place of a reply that has not begun."""
-    if engine is None or engine.state is EngineState.READY:
+def waiting(engine: Capabilities | None, retry_in_s: int | None = None, place: int = 0) -> str:
+    """What stands in the place of a reply that has not begun.
+
+    ``retry_in_s`` counts down at a busy server; ``place`` is the one in line.
+    """
+    if place:
+        return f'<span class="loading">You are number {place} in line. Stop gives the place up.</span>'
+    if retry_in_s:
+        return (
+            f'<span class="loading">The server is busy. Trying once more in {retry_in_s} s. '
+            "Stop ends the waiting.</span>"
+        )
+    if engine is None or engine.state is not EngineState.LOADING:
         return '<span class="thinking" aria-label="The model is reading"><i></i><i></i><i></i></span>'
     seconds = f"{engine.state_s:.0f} s" if engine.state_s >= 1 else "just begun"
     return (
@@ -91,6 +108,8 @@ def footer(draft: Draft) -> str:
         *(_figures(draft.stats) if draft.stats else ()),
     ]
     words = " · ".join(html.escape(part) for part in parts if part)
+    if draft.status is MessageStatus.INTERRUPTED:
+        words = f"<b>Interrupted.</b> {words}"
     kind = "" if draft.status in (MessageStatus.COMPLETE, MessageStatus.CANCELLED) else " broken"
     return f'<small class="{FOOTER_CLASS}{kind}">{words}</small>'
 
@@ -98,13 +117,19 @@ def footer(draft: Draft) -> str:
 def _figures(stats: Stats) -> list[str]:
     figures = []
     if stats.completion_tokens is not None:
-        figures.append(f"{stats.completion_tokens:,} token{'s' * (stats.completion_tokens != 1)}")
+        about = "about " * stats.estimated
+        read = "" if stats.prompt_tokens is None else f" ({stats.prompt_tokens:,} read)"
+        figures.append(
+            f"{about}{stats.completion_tokens:,} token{'s' * (stats.completion_tokens != 1)}{read}"
+        )
     if stats.ttft_s is not None:
         figures.append(f"first after {stats.ttft_s:.2f} s")
-    if stats.tokens_per_second is not None:
+    if stats.tokens_per_second is not None and (stats.completion_tokens or 0) >= MEASURABLE_TOKENS:
         figures.append(f"{stats.tokens_per_second:,.0f} tokens/s")
     if stats.finish_reason == "length":
         figures.append("cut at the token limit")
+    if stats.ignored:
+        figures.append(f"this model does not take: {stats.ignored}")
     return figures
 
 
@@ -113,20 +138,139 @@ def notice(text: str) -> str:
     return f'<p class="notice" role="alert">{html.escape(text)}</p>'
 
 
-def added(name: str) -> str:
-    """The line that says that an address became a picture; the style sheet shows Undo beside it."""
-    return f'<p class="notice" role="status" data-undo>Added “{html.escape(name)}”.</p>'
+def added(names: Sequence[str]) -> str:
+    """The line that says that addresses became pictures; the style sheet shows Undo beside it."""
+    shown = ", ".join(f"“{html.escape(name)}”" for name in names)
+    return f'<p class="notice" role="status" data-undo>Added {shown}.</p>' if names else ""
 
 
-def refusals(errors: Sequence[Exception]) -> str:
-    """Why pictures were not taken, one line each."""
+def fetching(addresses: Sequence[str], come: Mapping[str, tuple[int, int | None]]) -> str:
+    """How far slow addresses are; the style sheet shows Cancel beside it.
+
+    ``come``: of each the bytes that are there, and those in all where its site says it.
+    """
+    what = f"“{shown_address(addresses[0])}”" if len(addresses) == 1 else f"{len(addresses)} pictures"
+    there, totals = sum(count for count, _ in come.values()), [total for _, total in come.values()]
+    total = sum(filter(None, totals)) if len(come) == len(addresses) and all(totals) else None
+    far = f"{there / 1e6:.1f} MB" if total is None else f"{there / 1e6:.1f} of {total / 1e6:.1f} MB"
+    bar = "<progress></progress>" if total is None else f'<progress value="{there}" max="{total}"></progress>'
+    return f'<p class="notice" data-fetching>Fetching {html.escape(what)} {bar} {far if there else ""}</p>'
+
+
+def came_of(outcomes: Mapping[str, Json | SightlineError | None]) -> str:
+    """The notice on what became of addresses."""
+    files = [outcome for outcome in outcomes.values() if isinstance(outcome, dict)]
+    errors = [outcome for outcome in outcomes.values() if isinstance(outcome, SightlineError)]
+    names = added([str(file["orig_name"]) for file in files])
+    offers = any(isinstance(error, WebPageError) and error.preview for error in errors)
+    return names + refusals(errors, offers=offers)
+
+
+def fetched(text: str, outcomes: Mapping[str, Json | SightlineError | None]) -> Json:
+    """What became of the addresses in a text: of each a file of the composer, or why there is none.
+
+    Neither where it was given up.
+
+    ``taken`` and ``left`` are addresses, side by side; ``offers`` the pictures that pages name.
+    """
+    taken = [address for address, outcome in outcomes.items() if isinstance(outcome, dict)]
+    return {
+        "address": text,
+        "files": [outcomes[address] for address in taken],
+        "taken": " ".join(taken),
+        "left": " ".join(address for address in outcomes if address not in taken),
+        "offers": [
+            {"page": address, "preview": outcome.preview}
+            for address, outcome in outcomes.items()
+            if isinstance(outcome, WebPageError) and outcome.preview
+        ],
+    }
+
+
+def deleted(title: str) -> str:
+    """The line that says that a chat is deleted; the style sheet shows its own Undo beside it."""
+    return f'<p class="notice" role="status" data-deleted>Deleted “{html.escape(title)}”.</p>'
+
+
+def told(text: str) -> str:
+    """A line above the composer that says what was done."""
+    return f'<p class="notice" role="status">{html.escape(text)}</p>'
+
+
+def refusals(errors: Sequence[Exception], *, offers: bool = False) -> str:
+    """Why pictures were not taken, one line each.
+
+    ``offers``: pages among them name pictures; the style sheet shows the button for these beside it.
+    """
     lines = "<br>".join(html.escape(str(error)) for error in errors)
-    return f'<p class="notice" role="alert">{lines}</p>' if lines else ""
+    return f'<p class="notice" role="alert"{" data-offers" * offers}>{lines}</p>' if lines else ""
+
+
+def remarks(lines: Sequence[str]) -> str:
+    """What of the files that were sent is not used, one line each."""
+    shown = "<br>".join(map(html.escape, lines))
+    return f'<p class="notice" role="status">{shown}</p>' if shown else ""
+
+
+def menu(models: Sequence[ModelInfo], chosen: str, default: str | None) -> tuple[list[tuple[str, str]], str]:
+    """Labels and names for the menu of models, and the name that it stands on.
+
+    It stays on the model that was chosen, even where that is not offered for the moment.
+    """
+    several = len({model.source for model in models}) > 1
+    choices = [(model.name if several else model.id, model.name) for model in models]
+    names = [name for _, name in choices]
+    if chosen and chosen not in names:
+        choices.append((chosen, chosen))
+    wanted = next((model.name for model in models if default in (model.name, model.id)), None)
+    return choices, chosen or wanted or next(iter(names), "")
+
+
+def model_facts(model: ModelInfo | None) -> str:
+    """What is known of a model, under the menu.
+
+    The page's script reads its name there, and the style sheet whether it is the one of this process.
+    """
+    if model is None:
+        return ""
+    length = model.context_length
+    facts = [f"Reads up to {length:,} tokens" if length else "Context length unknown"]
+    limit = model.image_limit
+    if limit is not None and limit < MANY:
+        facts.append("takes no pictures" if limit == 0 else f"{limit} picture{'s' * (limit > 1)} per chat")
+    facts += ["reasons"] * bool(model.reasoning) + ["sees video"] * bool(model.video)
+    facts += [f"boxes as {model.box_dialect}"] if model.box_dialect else []
+    whose = f'data-model="{html.escape(model.name)}" data-source="{html.escape(model.source)}"'
+    return f"<p {whose}>{html.escape(' · '.join(facts))}</p>"
+
+
+def longest_answer(bound: int | None = None) -> str:
+    """What stands beside the slider for it, where the model's context bounds it or not."""
+    return "The longest answer." if bound is None else f"The longest answer. This model ends at {bound:,}."
+
+
+def detail(detail: Detail, side: int, tokens: int | None) -> str:
+    """A choice of how large pictures go to the model, and what that costs; ``tokens`` of a square one."""
+    name = "Original size" if detail is Detail.ORIGINAL else f"{detail.capitalize()} detail"
+    cost = "" if tokens is None else f" · up to {tokens:,} tokens"
+    return f"{name} · {side} px{cost}"
 
 
 def chat_choices(chats: Sequence[ChatInfo]) -> list[tuple[str, str]]:
     """Titles and ids for the list of chats."""
-    return [(chat.title, chat.id) for chat in chats]
+    return [(f"{chat.title} (imported)" if chat.imported else chat.title, chat.id) for chat in chats]
+
+
+def exports(chat_id: str) -> str:
+    """Links to a chat as a file; nothing where no chat is open."""
+    if not chat_id:
+        return ""
+    forms = (("md", "Markdown", "text"), ("html", "HTML", "a page"), ("json", "JSON", "OpenAI messages"))
+    links = "".join(
+        f'<a href="export/{quote(chat_id, safe="")}.{kind}" title="Download as {what}" download>{name}</a>'
+        for kind, name, what in forms
+    )
+    return f'<p class="exports"><span>Export</span>{links}</p>'
 
 
 def example_picture(name: str) -> Json:

@@ -5,97 +5,189 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import gradio as gr
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 
+from backend.admission import Admission
 from backend.config import MEGA, Settings
 from backend.errors import ConfigError
+from backend.fetch import Fetcher
 from backend.inprocess import InProcessEngine
+from backend.metrics import Metrics
+from backend.picture_pool import PicturePool
 from backend.replies import Replies
+from backend.router import Router
+from backend.start import StartPlan
 from backend.store import Store
 from backend.types import EngineState
-from backend.vllm_args import EnginePlan
 from backend.vllm_log import prepare_log
+from ui.accounts import Accounts, others_may_read, read_accounts
 from ui.chat import Chat, load_examples
+from ui.choices import ModelMenu
+from ui.fetching import Fetching
 from ui.layout import build, theme
-from ui.middleware import Guard, PageHeaders, PostedBodies, known_hosts
+from ui.middleware import Guard, Login, OperatorLink, PageHeaders, PostedBodies, known_hosts
+from ui.operator_panel import Panel
+from ui.operators import FIXED_TOKEN, QUERY, TRIES_PER_MINUTE, Operators, Tries, fixed_token
 from ui.routes import WEB, routes
+from ui.transfers import Transfers
 from ui.uploads import Uploads
 
 EXAMPLES = WEB.parent / "examples"
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
-CONCURRENT_EVENTS = 16  # of a kind that answers at once, such as fetching an address
+CONCURRENT_EVENTS = 16  # of a kind that answers at once
+WAITING_EVENTS = 1000  # of those; messages wait in a line of their own
+LOGIN_NOTE = (
+    "Log in with the account that whoever runs this app gave you. After "
+    f"{TRIES_PER_MINUTE} tries within a minute, wait a minute."
+)
 # The style sheet is linked, not passed to Gradio, which would rewrite its selectors.
 HEAD = """
 <link rel="icon" href="sightline/icon.svg">
 <link rel="stylesheet" href="sightline/page.css">
+<link rel="stylesheet" href="sightline/chats.css">
 <script src="sightline/page.js" defer></script>
+<script src="sightline/chats.js" defer></script>
 """
 
 console = logging.getLogger("sightline")
 
 
-def serve(settings: Settings, plan: EnginePlan) -> None:
-    """Run the app until SIGINT or SIGTERM. The page answers before the engine begins to load.
+def serve(settings: Settings, plan: StartPlan) -> None:
+    """Run the app until SIGINT or SIGTERM. The page answers before an engine begins to load.
 
     Raises:
-        ConfigError: the port is taken, or vLLM does not take its flags.
+        ConfigError: the port is taken, accounts or a token cannot be used, or vLLM does not take its flags.
         StoreError: the data folder cannot be used.
     """
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
 
-    def report(engine: InProcessEngine) -> None:
-        if engine.state is EngineState.READY:
-            console.info("The model is ready.")
-        elif isinstance(engine.error, ConfigError):
-            stopped.set()
-        elif engine.error:
-            console.error("%s\nThe page stays up. What vLLM wrote is in %s", engine.error, engine_log)
-
     check_port(settings.host, settings.port)
+    accounts = Accounts(read_accounts(settings.auth)) if settings.auth else None
+    token = fixed_token(os.environ)
+    operators = Operators(
+        lambda token: console.info("Operator link, good once: %s/?%s=%s", address(settings), QUERY, token),
+        token,
+        accounts=accounts is not None,
+    )
     engine_log = prepare_log(settings.data_dir / "logs")
     store = Store.open(settings.data_dir)
     store.interrupt_unfinished()
-    engine = InProcessEngine(plan, engine_log, idle_timeout_s=settings.idle_timeout_s, on_change=report)
-    examples = load_examples(EXAMPLES) if plan.is_demo else ()
+    pictures = PicturePool(settings.image_limits, settings.decoder_limits)
+    engine = None
+    report = EngineReport(engine_log, stopped.set)
+    if plan.engine is not None:
+        engine = InProcessEngine(
+            plan.engine,
+            engine_log,
+            idle_timeout_s=settings.idle_timeout_s,
+            on_change=report,
+            spared=pictures.pids,
+        )
+    router = Router(engine, plan.servers, settings.idle_timeout_s, plan.corrections)
+    is_demo = plan.engine is not None and plan.engine.is_demo
+    examples = load_examples(EXAMPLES) if is_demo else ()
+    admission = Admission(settings.stream_limits)
+    metrics = Metrics(lambda: admission.streaming, lambda: admission.waiting)
     uploads = Uploads(
-        settings.data_dir / "uploads", settings.max_file_mb * MEGA, settings.max_images_per_message
+        settings.data_dir / "uploads",
+        settings.max_file_mb * MEGA,
+        settings.max_images_per_message,
+        admission,
+        pictures,
     )
     uploads.sweep()
-    chat = Chat(settings, store, engine, Replies(store, engine), uploads, (plan.model,), examples)
-    page = build(chat, settings, is_demo=plan.is_demo)
-    launch(page, settings, [*routes(store, engine), *uploads.routes()], uploads.folder)
+    replies = Replies(
+        store, router, lambda end: metrics.ended(end.status, end.stats), grace_s=settings.grace_s
+    )
+    fetcher = Fetcher(settings.fetch_limits)
+    fetching = Fetching(settings, uploads, pictures, admission, metrics, fetcher)
+    chat = Chat(settings, store, router, replies, uploads, pictures, admission, metrics, fetching, examples)
+    panel = Panel(operators, router, engine)
+    page = build(chat, ModelMenu(settings, router), panel, settings, is_demo=is_demo)
+    transfers = Transfers(store, settings, pictures, admission)
+    own_routes = [*routes(store, router, operators, metrics), *uploads.routes(), *transfers.routes()]
+    launch(page, settings, own_routes, uploads.folder, operators=operators, accounts=accounts)
     try:
-        console.info("Sightline is at %s", link(settings.host, settings.port))
-        console.info("Model: %s (%s). It loads now; the page shows how far it is.", plan.model, plan.reason)
-        engine.start()
+        console.info("Sightline is at %s", address(settings))
+        for line in (*plan.lines, *access_lines(settings, bool(token))):
+            console.info(line)
+        operators.open()
+        pictures.start()
+        if engine is not None:
+            engine.start()
         stopped.wait()
         console.info("Stopping.")
     finally:
-        engine_stop = threading.Thread(target=engine.stop)  # each may take seconds: both at once
-        engine_stop.start()
+        stops = [pictures.close] if engine is None else [pictures.close, engine.stop]
+        threads = [threading.Thread(target=stop) for stop in stops]
+        for thread in threads:  # each may take seconds: all at once
+            thread.start()
         page.close(verbose=False)
-        engine_stop.join()
+        for thread in threads:
+            thread.join()
         store.close()
-    if isinstance(engine.error, ConfigError):
-        raise engine.error
+    if report.refused is not None:
+        raise report.refused
 
 
-def launch(page: gr.Blocks, settings: Settings, own_routes: Sequence[BaseRoute], uploads: Path) -> None:
+class EngineReport:
+    """Tells the console how the engine's starts end.
+
+    Flags that vLLM does not take end the app, by ``end``, when it starts. Later people are at the page, and
+    may chat with other servers' models: then a start that fails is told, whatever the reason.
+    """
+
+    def __init__(self, engine_log: Path, end: Callable[[], None]) -> None:
+        self.refused: ConfigError | None = None  # why the app had to end
+        self._engine_log = engine_log
+        self._end = end
+        self._is_first = True
+
+    def __call__(self, engine: InProcessEngine) -> None:
+        """To be called after each change of the engine's state; of the first start the end is the first."""
+        if engine.state is EngineState.READY:
+            console.info("The model is ready.")
+        elif self._is_first and isinstance(engine.error, ConfigError):
+            self.refused = engine.error
+            self._end()
+        elif engine.error:
+            console.error("%s\nThe page stays up. What vLLM wrote is in %s", engine.error, self._engine_log)
+        self._is_first = False
+
+
+def launch(
+    page: gr.Blocks,
+    settings: Settings,
+    own_routes: Sequence[BaseRoute],
+    uploads: Path,
+    *,
+    operators: Operators,
+    accounts: Accounts | None = None,
+) -> None:
     """Serve the page in a thread of its own; returns once it answers."""
+    # Gradio makes uvicorn's Config without a word about proxies, which then reads this variable.
+    os.environ["FORWARDED_ALLOW_IPS"] = ",".join(settings.trusted_proxies)
+    # Gradio would open the Space's second port, whose server takes code to reload from whoever asks.
+    os.environ.pop("SYSTEM", None)
     in_space = "SPACE_ID" in os.environ
     space_host = os.environ.get("SPACE_HOST")
     hosts = known_hosts(settings.host, settings.allowed_hosts, space_host)
     named = frozenset(name.lower() for name in (*settings.allowed_hosts, space_host or "") if name)
     # Message and system prompt, in JSON's longest spelling of a character, and the rest of an event.
     max_bytes = 2 * 6 * settings.max_message_chars + 100_000
-    page.queue(max_size=settings.queue_length, default_concurrency_limit=CONCURRENT_EVENTS, api_open=False)
+    page.queue(max_size=WAITING_EVENTS, default_concurrency_limit=CONCURRENT_EVENTS, api_open=False)
+    who = (
+        Middleware(Login, tries=Tries())
+        if accounts
+        else Middleware(OperatorLink, operators=operators, in_space=in_space)
+    )
     # launch() rather than gr.mount_gradio_app: a mounted page that was never launched serves any
     # local file whose path is posted.
     page.launch(
@@ -109,6 +201,8 @@ def launch(page: gr.Blocks, settings: Settings, own_routes: Sequence[BaseRoute],
         enable_monitoring=False,
         show_error=False,
         mcp_server=False,
+        auth=accounts.check if accounts else None,
+        auth_message=LOGIN_NOTE if accounts else None,
         footer_links=[],
         max_file_size=settings.max_file_mb * MEGA,  # the page's own check, before it uploads
         theme=theme(),
@@ -117,11 +211,28 @@ def launch(page: gr.Blocks, settings: Settings, own_routes: Sequence[BaseRoute],
             "middleware": [
                 Middleware(PageHeaders, in_space=in_space),
                 Middleware(Guard, hosts=hosts, named=named),
+                who,
                 Middleware(PostedBodies, uploads=uploads, max_bytes=max_bytes),
             ],
             "routes": own_routes,
         },
     )
+
+
+def access_lines(settings: Settings, has_token: bool) -> list[str]:
+    """What the person who starts the app reads about who may do what."""
+    if settings.auth is None:
+        return [f"Operators open /?{QUERY}=… with the token of {FIXED_TOKEN}."] if has_token else []
+    lines = ["People log in with the accounts of --auth; each of them is an operator."]
+    if others_may_read(settings.auth):
+        lines.append("Every user of this machine can read the passwords: run chmod 600 on the accounts file.")
+    return lines
+
+
+def address(settings: Settings) -> str:
+    """Where people open the app."""
+    space = os.environ.get("SPACE_HOST")
+    return f"https://{space}" if space else link(settings.host, settings.port)
 
 
 def link(host: str, port: int) -> str:

@@ -1,17 +1,27 @@
-// The page's own script: the engine's state, pasted addresses, and a copy without the figures.
+// The page's own script: the engine's state, pasted addresses, thumbnails, large pictures, kept settings, a copy without the figures.
 (() => {
   "use strict";
   const LOADING_MS = 1000, READY_MS = 2000;
 
-  // The engine's state, in the masthead.
+  let menu = "", nextLook;
+
+  // The state of the chosen model, in the masthead; and a new menu when a server comes or goes.
   async function refreshStatus() {
     const pill = document.getElementById("engine-status");
     if (!pill) return setTimeout(refreshStatus, 100);
     let wait = LOADING_MS;
     try {
-      const answer = await fetch("status", {cache: "no-store"});
-      const {state, words} = await answer.json();
+      const model = document.querySelector("#model-facts [data-model]")?.dataset.model ?? "";
+      const answer = await fetch(`status?model=${encodeURIComponent(model)}`, {cache: "no-store"});
+      if (answer.status === 401) { // the app has begun anew, and has forgotten who is there
+        pill.textContent = "Reload the page to log in again";
+        pill.dataset.state = "failed";
+        return;
+      }
+      const {state, words, ...now} = await answer.json();
       if (state === "ready") wait = READY_MS;
+      if (menu && menu !== now.menu) document.querySelector("#refresh-menu").click();
+      menu = now.menu;
       if (pill.textContent !== words) {
         pill.textContent = words;
         pill.dataset.state = state;
@@ -20,15 +30,23 @@
       pill.textContent = "The app does not answer";
       pill.dataset.state = "failed";
     }
-    setTimeout(refreshStatus, document.hidden ? 4 * wait : wait);
+    clearTimeout(nextLook);
+    nextLook = setTimeout(refreshStatus, document.hidden ? 4 * wait : wait);
   }
 
-  // A web address pasted as the whole message becomes a picture.
+  // Another model was chosen: its state is shown at once.
+  function watchModel() {
+    const facts = document.querySelector("#model-facts");
+    if (!facts) return requestAnimationFrame(watchModel);
+    new MutationObserver(refreshStatus).observe(facts, {childList: true, subtree: true});
+  }
+
+  // Web addresses pasted as the whole message become pictures.
   function onPaste(event) {
     const box = event.target;
     if (!(box instanceof HTMLTextAreaElement) || !box.closest("#composer") || box.value.trim()) return;
     const text = event.clipboardData?.getData("text").trim() ?? "";
-    if (!/^https?:\/\/\S+$/i.test(text)) return;
+    if (!text.split(/\s+/).every(word => /^https?:\/\/\S+$/i.test(word))) return;
     const field = document.querySelector("#pasted-address textarea, #pasted-address input");
     field.value = text;
     field.dispatchEvent(new Event("input", {bubbles: true}));
@@ -45,6 +63,22 @@
     };
   }
 
+  // The settings that this browser keeps; where storage is forbidden or full they last as long as the page.
+  const settings = "sightline.settings";
+  function kept() {
+    try {
+      return JSON.parse(localStorage.getItem(settings)) ?? {};
+    } catch {
+      return {};
+    }
+  }
+  function keep(name, value) {
+    try {
+      localStorage.setItem(settings, JSON.stringify({...kept(), [name]: value}));
+    } catch {}
+  }
+  window.sightline = {kept, keep};
+
   // The list of chats stands open where there is room beside the conversation.
   function openChatsWhereWide() {
     const toggle = document.querySelector("#chats-bar .toggle-button");
@@ -52,7 +86,60 @@
     if (window.innerWidth > 1000) toggle.click();
   }
 
+  // A click on a picture of the chat, or on its button, shows it large. Gradio's own full screen is not to be
+  // had on every phone, and keeps the size that the conversation gives the picture.
+  function onPicture(event) {
+    const button = event.target.closest?.("#chat .user-row .component button");
+    const small = button?.closest(".component").querySelector("img");
+    if (!small) return;
+    event.stopPropagation();
+    const large = document.createElement("dialog"), close = document.createElement("button");
+    large.id = "large-picture";
+    large.setAttribute("aria-label", "Picture");
+    close.textContent = "×";
+    close.setAttribute("aria-label", "Close");
+    large.append(Object.assign(new Image(), {src: small.src, alt: ""}), close);
+    large.addEventListener("click", () => large.close());
+    large.addEventListener("close", () => large.remove());
+    document.querySelector(".gradio-container").append(large);
+    large.showModal();
+  }
+
+  // Where it covers the conversation, it goes when a chat was chosen.
+  function onChosen(event) {
+    const bar = event.target.closest?.("#chats-bar.open");
+    if (!bar || window.innerWidth > 768 || !event.target.closest("#chats label input, #new-chat")) return;
+    bar.querySelector(".toggle-button").click();
+  }
+
+  // Who points at a thumbnail of the composer, or hears the page, learns which file it is.
+  function nameThumbnails() {
+    const composer = document.querySelector("#composer");
+    if (!composer) return requestAnimationFrame(nameThumbnails);
+    new MutationObserver(() => {
+      for (const small of composer.querySelectorAll(".thumbnail-item img")) {
+        const name = decodeURIComponent(small.src.split("/").at(-1));
+        if (small.alt !== name) small.alt = small.title = name;
+      }
+    }).observe(composer, {childList: true, subtree: true, attributeFilter: ["src"]});
+  }
+
+  // The composer shows a blank sheet for what the browser calls no picture, PDF and HEIC among them. The server
+  // makes a picture of each file.
+  const typeOf = Object.getOwnPropertyDescriptor(Blob.prototype, "type").get;
+  Object.defineProperty(File.prototype, "type", {
+    configurable: true,
+    get() {
+      const type = typeOf.call(this);
+      return type.startsWith("image/") ? type : "image/*";
+    },
+  });
+
   document.addEventListener("paste", onPaste, true);
+  document.addEventListener("click", onChosen);
+  document.addEventListener("click", onPicture, true);
+  nameThumbnails();
   openChatsWhereWide();
+  watchModel();
   refreshStatus();
 })();

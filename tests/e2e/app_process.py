@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import psutil
@@ -18,6 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE_S = 90
 ENGINE_S = 180
 STOP_S = 20
+# Tests send quicker than people do, and all from one address.
+QUICK = ("--messages-per-minute", "10000", "--messages-per-minute-per-address", "10000")
 
 
 class App:
@@ -28,7 +32,7 @@ class App:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self._log = folder / "app.log"
-        self._command = [sys.executable, "app.py", *arguments, "--allow-private-addresses"]
+        self._command = [sys.executable, "app.py", *QUICK, *arguments, "--allow-private-addresses"]
         self._command += ["--port", str(port), "--data-dir", str(self.data_dir)]
         self._environment = {**os.environ, **environment}
         self._process: subprocess.Popen[bytes] | None = None
@@ -44,17 +48,32 @@ class App:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        self._wait(lambda: self._get("/healthz") is not None, PAGE_S)
+        self.wait_until(lambda: self._get("/healthz") is not None, PAGE_S)
 
     def wait_until_ready(self) -> None:
         """Wait for the model."""
-        self._wait(lambda: self.state() in ("ready", "failed"), ENGINE_S)
+        self.wait_until(lambda: self.state() in ("ready", "failed"), ENGINE_S)
         assert self.state() == "ready", f"The model failed to start:\n{self._log.read_text(errors='replace')}"
+
+    def wait_until_offered(self, *models: str) -> None:
+        """Wait until the menu has these models."""
+        self.wait_until(lambda: set(models) <= set(self._ready().get("models", ())), PAGE_S)
 
     def state(self) -> str:
         """What the engine is doing."""
+        return str(self._ready().get("state", "gone"))
+
+    def _ready(self) -> dict[str, Any]:
         answer = self._get("/readyz")
-        return json.loads(answer.text)["state"] if answer is not None else "gone"
+        return dict(json.loads(answer.text)) if answer is not None else {}
+
+    def said(self) -> str:
+        """What the console has shown since the first start."""
+        return self._log.read_text(errors="replace")
+
+    def operator_link(self) -> str:
+        """The newest that the console shows."""
+        return re.findall(r"^Operator link, good once: (\S+)$", self.said(), re.MULTILINE)[-1]
 
     def processes(self) -> list[psutil.Process]:
         """The app's own process, and those that it started."""
@@ -95,7 +114,8 @@ class App:
         except httpx2.HTTPError:
             return None
 
-    def _wait(self, done: Callable[[], bool], seconds: float) -> None:
+    def wait_until(self, done: Callable[[], bool], seconds: float) -> None:
+        """Wait for something that the running app brings about."""
         assert self._process is not None
         deadline = time.monotonic() + seconds
         while not done():

@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,20 +9,12 @@ import pytest
 from playwright.sync_api import Browser, Error, ViewportSize, sync_playwright
 
 from .app_process import App
+from .chromium import launch
 from .screens import WIDE
 from .visitor import Visitor
 from .website import Website, serve_website
 
 TESTS = Path(__file__).resolve().parents[1]
-CHROMIUM_FLAGS = [
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 # Python imports a module of this name at the start of every process, before anything else.
 NOTE_CONNECTIONS = """
@@ -63,11 +54,9 @@ async def get(url, **_):
 # Of package scope, not of the session: while Playwright runs, no other test can have an event loop.
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    flags = [*CHROMIUM_FLAGS, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
     with sync_playwright() as playwright:
         try:
-            chromium = playwright.chromium.launch(executable_path=found, args=flags)
+            chromium = launch(playwright.chromium)
         except Error as error:
             pytest.skip(f"There is no Chromium here that starts; make test brings one. {error.message[:200]}")
         yield chromium

@@ -16,7 +16,10 @@ class GradioClient:
         self.http.get("/")
         config = self.http.get("/config").json()
         self._events = {event["api_name"]: event for event in config["dependencies"]}
-        self._defaults = {part["id"]: part["props"].get("value") for part in config["components"]}
+        parts = config["components"]
+        self._defaults = {part["id"]: part["props"].get("value") for part in parts}
+        (menu,) = (part["id"] for part in parts if part["props"].get("elem_id") == "model")
+        self._defaults[menu] = self.http.get("/readyz").json()["models"][0]  # the page fills it when it opens
 
     def __enter__(self) -> Self:
         return self

@@ -1,11 +1,15 @@
 """Pictures on their way into a message: files, the clipboard, drag and drop, web addresses."""
 
+import io
 import re
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from PIL import Image as Pil
+from pillow_heif import register_heif_opener
+from playwright.sync_api import FilePayload, Locator, Page, expect
 
 from .drawings import BLUE_SQUARE, GREEN_TRIANGLE, RED_CIRCLE
+from .screens import shoot
 from .visitor import Visitor
 from .website import Website
 
@@ -23,6 +27,26 @@ def test_pictures_can_be_chosen_pasted_dropped_and_removed_one_by_one(visitor: V
         visitor.thumbnails.nth(gone).get_by_role("button").click()
         expect(visitor.thumbnails).to_have_count(len(names))
         assert visitor.thumbnail_names() == names
+    expect(visitor.box).to_have_value("Kept")
+
+
+def encoded(kind: str) -> bytes:
+    register_heif_opener()
+    out = io.BytesIO()
+    Pil.new("RGB", (640, 480), (200, 30, 30)).save(out, kind)
+    return out.getvalue()
+
+
+def test_composer_shows_a_small_picture_of_every_file_whatever_its_format(visitor: Visitor) -> None:
+    kinds = {"IMG_1.HEIC": "HEIF", "scan.tiff": "TIFF", "letter.pdf": "PDF", "no ending": "AVIF"}
+    visitor.choose({name: encoded(kind) for name, kind in kinds.items()} | {"broken.png": RED_CIRCLE[:200]})
+    visitor.box.fill("Kept")
+
+    shown = visitor.thumbnails.locator("img")
+    expect(shown).to_have_count(5)
+    for place, (name, width) in enumerate([*((name, 320) for name in kinds), ("broken.png", 160)]):
+        expect(shown.nth(place)).to_have_js_property("naturalWidth", width)
+        expect(shown.nth(place)).to_have_attribute("title", name)
     expect(visitor.box).to_have_value("Kept")
 
 
@@ -52,6 +76,71 @@ def test_pasted_address_becomes_a_picture_and_undo_gives_it_back(visitor: Visito
     expect(visitor.box).to_have_value(address)
     expect(visitor.notice).to_have_count(0)
     assert website.asked == ["/triangle.png"]
+
+
+def test_several_addresses_are_added_at_once_and_what_fails_stays(visitor: Visitor, website: Website) -> None:
+    field = _address_field(visitor.page)
+    missing = f"{website.url}/missing.png"
+    field.fill(f"{website.url}/circle.png {missing}, {website.url}/square.png")
+    field.press("Enter")
+
+    expect(visitor.thumbnails).to_have_count(2)
+    expect(visitor.alert).to_contain_text("missing.png")
+    expect(field).to_have_value(missing)
+    assert visitor.thumbnail_names() == ["circle.png", "square.png"]
+
+
+def test_pages_preview_picture_takes_the_place_of_its_address(visitor: Visitor, website: Website) -> None:
+    field, use = _address_field(visitor.page), visitor.page.get_by_role("button", name="preview picture")
+    visitor.box.fill("What is this?")
+    expect(use).to_be_hidden()
+    field.fill(f"{website.url}/offer.html")
+    field.press("Enter")
+    use.click()
+
+    expect(visitor.thumbnails).to_have_count(1)
+    expect(field).to_have_value("")
+    expect(visitor.box).to_have_value("What is this?")
+    expect(use).to_be_hidden()
+    assert visitor.thumbnail_names() == ["square.png"]
+
+
+def test_slow_address_shows_how_far_it_is_and_can_be_given_up(visitor: Visitor, website: Website) -> None:
+    field, cancel = _address_field(visitor.page), visitor.page.get_by_role("button", name="Cancel")
+    addresses = f"{website.url}/slow.png {website.url}/circle.png"
+    field.fill(addresses)
+    field.press("Enter")
+    expect(visitor.notice).to_contain_text("Fetching 2 pictures")
+    visitor.box.fill("Typed meanwhile")
+    shoot(visitor.page, "fetching")
+    cancel.click()
+
+    expect(visitor.thumbnails).to_have_count(1)
+    expect(field).to_have_value(f"{website.url}/slow.png")
+    expect(visitor.box).to_have_value("Typed meanwhile")
+    expect(cancel).to_be_hidden()
+    visitor.wait_until_quiet()
+
+
+def test_pages_of_a_document_can_be_named(visitor: Visitor) -> None:
+    pages = visitor.page.get_by_label("Pages of the PDF")
+    sheets = [Pil.new("RGB", (300, 400), colour) for colour in ("white", "red", "blue")]
+    letter = io.BytesIO()
+    sheets[0].save(letter, "PDF", save_all=True, append_images=sheets[1:])
+    visitor.choose({"red.png": RED_CIRCLE})
+    expect(visitor.page.get_by_label("Detail of the pictures")).to_be_visible()
+    expect(pages).to_be_hidden()
+    visitor.choose({"letter.pdf": letter.getvalue()})
+    pages.fill("2-3")
+    shoot(visitor.page, "pages")
+    visitor.box.fill("What do you see?")
+    visitor.send_button.click()
+
+    expect(visitor.questions).to_have_count(1)
+    expect(visitor.pictures).to_have_count(3)
+    expect(pages).to_be_hidden()
+    expect(pages).to_have_value("")
+    visitor.wait_for_reply()
 
 
 def test_address_within_a_text_stays_text(visitor: Visitor, website: Website) -> None:
@@ -123,3 +212,55 @@ def test_stored_pictures_are_shown(visitor: Visitor) -> None:
 
 def _address_field(page: Page) -> Locator:
     return page.locator("#address input, #address textarea")
+
+
+def test_click_on_a_picture_of_the_chat_shows_it_large(visitor: Visitor) -> None:
+    visitor.send("What is in this picture?", {"red.png": RED_CIRCLE})
+    large = visitor.page.get_by_role("dialog", name="Picture")
+    page = visitor.page.viewport_size
+    assert page is not None
+
+    for opener in (visitor.pictures, visitor.button("Fullscreen")):
+        opener.click()
+        expect(large.locator("img")).to_have_attribute("src", re.compile("/img/"))
+        box = large.locator("img").bounding_box()
+        assert box is not None
+        assert (box["width"], box["height"]) == (page["width"], page["height"])
+        visitor.page.keyboard.press("Escape")
+        expect(large).to_have_count(0)
+
+    for place in ("img", "button"):
+        visitor.pictures.click()
+        large.locator(place).click()
+        expect(large).to_have_count(0)
+    visitor.wait_for_reply()
+
+
+def test_bubble_is_as_wide_as_the_wider_of_picture_and_text(visitor: Visitor) -> None:
+    visitor.ask("", {"red.png": RED_CIRCLE})
+    visitor.ask("Name what you see in this picture.", {"red.png": RED_CIRCLE})
+
+    for message, widest in enumerate((visitor.pictures.first, visitor.questions.nth(1).locator("p"))):
+        bubble, content = (
+            place.bounding_box() for place in (visitor.page.locator("#chat div.user").nth(message), widest)
+        )
+        assert bubble is not None
+        assert content is not None
+        assert content["width"] <= bubble["width"] < content["width"] + 40
+
+
+def test_file_of_another_kind_is_refused_and_all_else_is_kept(visitor: Visitor) -> None:
+    visitor.box.fill("What is in these?")
+    with visitor.page.expect_file_chooser() as chooser:
+        visitor.page.locator("#composer .upload-button").click()
+    chooser.value.set_files(
+        [
+            FilePayload(name="notes.txt", mimeType="text/plain", buffer=b"Hello!"),
+            FilePayload(name="red.png", mimeType="image/png", buffer=RED_CIRCLE),
+        ]
+    )
+    said = visitor.page.get_by_test_id("toast-text")
+    expect(said).to_have_text(re.compile(r"notes\.txt\. Only \.jpg, .* allowed"))
+    expect(visitor.thumbnails).to_have_count(1)
+    assert visitor.thumbnail_names() == ["red.png"]
+    expect(visitor.box).to_have_value("What is in these?")

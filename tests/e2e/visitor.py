@@ -1,6 +1,7 @@
 """Somebody at the page: what they do there, what they see, and what the browser complains of."""
 
 import base64
+import mimetypes
 import time
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -96,6 +97,9 @@ class Visitor:
         self.page.goto(self.url)
         expect(self.send_button).to_be_visible()
         expect(self.page.locator("#engine-status")).not_to_be_empty()
+        # The menu is filled, or there is nothing to fill it with.
+        filled = "#model-facts [data-model], #engine-status[data-state='failed']"
+        expect(self.page.locator(filled).first).to_be_attached()
 
     def wait_until_quiet(self) -> None:
         """Wait until the page has asked for nothing for a while, and waits for nothing."""
@@ -128,7 +132,10 @@ class Visitor:
         with self.page.expect_file_chooser() as chooser:
             self.page.locator("#composer .upload-button").click()
         chooser.value.set_files(
-            [FilePayload(name=name, mimeType="image/png", buffer=data) for name, data in files.items()]
+            [
+                FilePayload(name=name, mimeType=mimetypes.guess_type(name)[0] or "", buffer=data)
+                for name, data in files.items()
+            ]
         )
         expect(self.thumbnails).to_have_count(before + len(files))
 
@@ -191,12 +198,31 @@ class Visitor:
     def set_seed(self, seed: int | None) -> None:
         self._set("Seed", "" if seed is None else str(seed))
 
+    def choose_model(self, name: str) -> None:
+        """Choose a model of the menu by what it is called there, in the settings."""
+        toggle = self.page.locator("#settings-bar .toggle-button")
+        toggle.click()
+        field = self.page.locator("#model input")
+        field.click()
+        field.fill(name)
+        self.page.get_by_role("option", name=name, exact=True).click()
+        expect(self.page.locator("#model-facts [data-model]")).to_have_attribute("data-model", name)
+        toggle.click()
+        expect(field).to_be_hidden()
+
+    def new_chat(self) -> None:
+        """Begin a new chat, without opening the list of chats."""
+        self.page.locator("#new-chat").dispatch_event("click")
+        expect(self.questions).to_have_count(0)
+        expect(self.box).to_have_value("")
+
     def _set(self, label: str, value: str) -> None:
         """Change a setting without opening the settings."""
         self.page.locator("#settings-bar").get_by_label(label).evaluate(SET_VALUE, value)
 
     def wait_for_reply(self, timeout_ms: float = REPLY_MS) -> None:
         """Wait for the end of a reply that came to its natural end."""
+        expect(self.questions).not_to_have_count(0)
         expect(self.footers).to_have_count(self.questions.count(), timeout=timeout_ms)
         expect(self.send_button).to_be_visible()
         expect(self.footers.last).to_contain_text("token")

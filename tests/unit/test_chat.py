@@ -1,9 +1,11 @@
 """The handlers of the chat window, over a real store and an engine that answers what it is told."""
 
 import asyncio
+import base64
 import io
 import json
-from collections.abc import AsyncGenerator
+import re
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -11,34 +13,50 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
 
 import gradio as gr
+import httpx2
 import pytest
 from fake_engine import Answer, FakeEngine
+from fake_web import PUBLIC, Web, names, no_names, page
 from PIL import Image as Pil
 
+from backend.admission import Admission
 from backend.config import Settings
-from backend.errors import EngineDiedError, FetchError, StoreError
-from backend.fetch import FetchedFile
+from backend.errors import EngineDiedError, StoreError
+from backend.fetch import Fetcher
+from backend.metrics import Metrics
+from backend.picture_pool import PicturePool
 from backend.replies import Replies
+from backend.router import Router
 from backend.store import Store
 from backend.types import (
-    Capabilities,
     EngineState,
     Image,
     Message,
     MessageStatus,
+    ModelInfo,
     Sampling,
     StoredMessage,
     Text,
+    Vision,
 )
-from ui import chat as module
+from ui import render
 from ui.chat import Chat, Example, View, load_examples
+from ui.choices import ModelMenu
+from ui.fetching import Fetched, Fetching
+from ui.operator_panel import Panel
+from ui.operators import Operators
 from ui.uploads import Uploads
 from ui.visitors import COOKIE, new_secret, owner_of
 
 pytestmark = pytest.mark.timeout(60)
 
 SKIP = gr.skip()
-MODELS = ("fake-model", "other-model")
+MODELS = (
+    ModelInfo("fake-model"),
+    ModelInfo("other-model"),
+    ModelInfo("short-sighted", vision=Vision(1024, 16)),
+)
+NO_COOKIE = cast(gr.Request, SimpleNamespace(cookies={}, session_hash="page", username=None, client=None))
 DEFAULTS = ("fake-model", "", None, None, None, None)
 
 
@@ -54,7 +72,9 @@ class Visitor:
     def page(self) -> gr.Request:
         """What events of one more open page bring with them."""
         cookies = {COOKIE: self.secret}
-        return cast(gr.Request, SimpleNamespace(cookies=cookies, session_hash=new_secret()))
+        client = SimpleNamespace(host="203.0.113.7")
+        page = SimpleNamespace(cookies=cookies, session_hash=new_secret(), username=None, client=client)
+        return cast(gr.Request, page)
 
     def upload(self, name: str = "cat.png", data: bytes | None = None) -> dict[str, Any]:
         """A file as the composer posts it, lying where the upload route puts it."""
@@ -63,12 +83,32 @@ class Visitor:
         return {"path": str(path), "orig_name": name, "meta": {"_type": "gradio.FileData"}}
 
     def sending(
-        self, text: str = "What is this?", *files: Any, chat_id: Any = "", choices: tuple[Any, ...] = DEFAULTS
+        self,
+        text: str = "What is this?",
+        *files: Any,
+        chat_id: Any = "",
+        detail: Any = "auto",
+        pages: Any = "",
+        choices: tuple[Any, ...] = DEFAULTS,
     ) -> AsyncGenerator[View, None]:
-        return self.chat.send({"text": text, "files": list(files)}, chat_id, self.request, *choices)
+        composed = {"text": text, "files": list(files)}
+        return self.chat.send(composed, chat_id, detail, pages, self.request, *choices)
 
     async def send(self, *args: Any, **kwargs: Any) -> "Seen":
         return Seen([view async for view in self.sending(*args, **kwargs)])
+
+    async def fetch(self, text: str, request: gr.Request | None = None) -> Fetched:
+        """What there is in the end."""
+        return [look async for look in self.chat.fetching.fetch(text, request or self.request)][-1]
+
+    async def retry(self, chat_id: str) -> "Seen":
+        return Seen([view async for view in self.chat.retry(chat_id, self.request, *DEFAULTS)])
+
+    async def ended(self, chat_id: str | None = None) -> None:
+        """Wait for the end of the reply in their only chat, unless told, which nobody watches."""
+        growing = self.chat.replies.growing(self.owner, chat_id or self.chats()[0])
+        if growing is not None:
+            await growing.task
 
     def chats(self) -> list[str]:
         return [chat.id for chat in self.chat.store.chats(self.owner)]
@@ -117,8 +157,21 @@ def files_in(folder: Path) -> list[str]:
 
 
 @pytest.fixture
-async def chat(settings: Settings, store: Store, engine: FakeEngine, uploads: Uploads) -> Chat:
-    return Chat(settings, store, engine, Replies(store, engine), uploads, MODELS)
+async def chat(  # noqa: PLR0917 - one fixture each
+    settings: Settings,
+    store: Store,
+    engine: FakeEngine,
+    uploads: Uploads,
+    pool: PicturePool,
+    admission: Admission,
+) -> Chat:
+    engine.state = replace(engine.state, models=MODELS)
+    router = Router(engine)
+    metrics = Metrics(lambda: admission.streaming, lambda: admission.waiting)
+    replies = Replies(store, router, lambda end: metrics.ended(end.status, end.stats))
+    fetcher = Fetcher(settings.fetch_limits, resolve=no_names)
+    fetching = Fetching(settings, uploads, pool, admission, metrics, fetcher)
+    return Chat(settings, store, router, replies, uploads, pool, admission, metrics, fetching)
 
 
 @pytest.fixture
@@ -127,7 +180,8 @@ async def visitor(chat: Chat) -> Visitor:
 
 
 def limited(chat: Chat, **limits: Any) -> Visitor:
-    return Visitor(replace(chat, settings=chat.settings.model_copy(update=limits)))
+    settings = chat.settings.model_copy(update=limits)
+    return Visitor(replace(chat, settings=settings, fetching=replace(chat.fetching, settings=settings)))
 
 
 # Sending
@@ -229,7 +283,7 @@ async def test_a_reply_grows_view_by_view(visitor: Visitor, engine: FakeEngine) 
 
 
 async def test_while_the_model_loads_the_page_says_so(visitor: Visitor, engine: FakeEngine) -> None:
-    engine.state = Capabilities(EngineState.LOADING, stage="Loading the weights", state_s=3)
+    engine.state = replace(engine.state, state=EngineState.LOADING, stage="Loading the weights", state_s=3)
     engine.will_answer(asyncio.Event())
 
     async with aclosing(visitor.sending()) as views:
@@ -252,6 +306,79 @@ async def test_pictures_alone_are_a_question(visitor: Visitor, engine: FakeEngin
     await visitor.send("", visitor.upload())
 
     assert (visitor.messages()[0].text, len(visitor.messages()[0].images)) == ("", 1)
+
+
+@pytest.mark.parametrize(
+    ("model", "detail", "side"),
+    [
+        ("fake-model", "auto", 1540),
+        ("fake-model", "low", 512),
+        ("fake-model", "high", 2000),
+        ("fake-model", "original", 2000),
+        ("fake-model", ["high"], 1540),
+        ("fake-model", "huge", 1540),
+        ("short-sighted", "auto", 1024),
+        ("short-sighted", "low", 512),
+    ],
+)
+async def test_pictures_go_to_the_model_with_the_detail_that_was_chosen(
+    visitor: Visitor, engine: FakeEngine, model: str, detail: object, side: int
+) -> None:
+    engine.will_answer("Red.")
+    wide = io.BytesIO()
+    Pil.new("RGB", (2000, 100), "red").save(wide, "PNG")
+
+    await visitor.send(
+        "Hi", visitor.upload("wide.png", wide.getvalue()), detail=detail, choices=(model, *DEFAULTS[1:])
+    )
+
+    assert visitor.messages()[0].images[0].width == side
+
+
+def document(pages: int) -> bytes:
+    out = io.BytesIO()
+    sheets = [Pil.new("RGB", (60 + 10 * page, 80), "white") for page in range(pages)]
+    sheets[0].save(out, "PDF", save_all=True, append_images=sheets[1:])
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("pages", "count", "remark"),
+    [
+        ("", 10, "pages 1 to 10 are used, as --max-pdf-pages allows 10"),
+        ("2-3", 2, ""),
+        ("11-", 2, ""),
+        ("7", 1, ""),
+    ],
+)
+async def test_the_pages_that_were_asked_for_are_sent_and_the_field_is_emptied(
+    visitor: Visitor, engine: FakeEngine, pages: str, count: int, remark: str
+) -> None:
+    engine.will_answer("Blank.")
+
+    seen = await visitor.send("Hi", visitor.upload("letter.pdf", document(12)), pages=pages)
+
+    assert len(visitor.messages()[0].images) == count
+    assert bool(remark) == bool(seen.notice)
+    assert remark in seen.notice
+    assert seen.now["pages"] == ""
+
+
+@pytest.mark.parametrize(
+    ("pages", "reason"), [("two", "“two” names no pages"), ("5-", "none of those that were asked")]
+)
+async def test_pages_that_are_none_leave_the_message_as_it_is(
+    visitor: Visitor, pages: str, reason: str
+) -> None:
+    file = visitor.upload("letter.pdf", document(2))
+
+    seen = await visitor.send("My long question", file, pages=pages)
+
+    assert reason in seen.notice
+    assert visitor.chats() == []
+    assert seen.now["pages"] is None
+    assert files_in(visitor.chat.uploads.folder) == ["letter.pdf"]
+    assert seen.composer.get("value", {"files": [file]})["files"] == [file]
 
 
 # What is refused
@@ -290,6 +417,38 @@ async def test_there_must_be_something_to_send(visitor: Visitor, text: str) -> N
     assert visitor.chats() == []
 
 
+async def test_what_of_a_file_is_not_used_is_said_once_it_is_sent(
+    visitor: Visitor, engine: FakeEngine
+) -> None:
+    engine.will_answer("A square.")
+    out = io.BytesIO()
+    frames = [Pil.new("RGB", (8, 6), colour) for colour in ("red", "blue")]
+    frames[0].save(out, "GIF", save_all=True, append_images=frames[1:])
+
+    seen = await visitor.send("What?", visitor.upload("cat.gif", out.getvalue()))
+
+    assert "“cat.gif” is animated: only its first frame is used." in seen.notice
+    assert 'role="status"' in seen.notice
+    assert files_in(visitor.chat.uploads.folder) == []
+
+
+async def test_pages_count_as_pictures_and_what_was_written_stays(visitor: Visitor) -> None:
+    limits = visitor.chat.settings.model_copy(update={"max_images_per_message": 1})
+    strict = Visitor(replace(visitor.chat, settings=limits))
+    page = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 20 20]>>"
+    pdf = b"%%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n2 0 obj<</Type/Pages/Kids[3 0 R 4 0 R]"
+    pdf += (
+        b"/Count 2>>endobj\n3 0 obj" + page + b"endobj\n4 0 obj" + page + b"endobj\ntrailer<</Root 1 0 R>>\n"
+    )
+
+    seen = await strict.send("What?", strict.upload("two.pdf", pdf))
+
+    assert "pages and pictures of this message are 2" in seen.notice
+    assert "--max-images-per-message" in seen.notice
+    assert strict.chats() == []
+    assert files_in(strict.chat.uploads.folder) == ["two.pdf"]
+
+
 @pytest.mark.parametrize(
     ("limits", "pictures", "text", "flag"),
     [
@@ -297,7 +456,7 @@ async def test_there_must_be_something_to_send(visitor: Visitor, text: str) -> N
         ({"max_message_chars": 5}, 0, "Hello!", "--max-message-chars"),
         ({"max_images_per_chat": 1}, 2, "Hi", "--max-images-per-chat"),
         ({"max_chat_messages": 1}, 0, "Hi", "--max-chat-messages"),
-        ({"max_file_mb": 0}, 1, "Hi", ""),
+        ({"max_message_mb": 0}, 1, "Hi", "--max-message-mb"),
     ],
 )
 async def test_a_limit_names_its_setting_and_nothing_is_stored(
@@ -342,7 +501,9 @@ async def test_a_chat_that_is_being_answered_takes_no_second_question(
 async def test_a_browser_without_a_cookie_is_told_and_nothing_happens(
     visitor: Visitor, engine: FakeEngine
 ) -> None:
-    visitor.request = cast(gr.Request, SimpleNamespace(cookies={}, session_hash="page"))
+    visitor.request = cast(
+        gr.Request, SimpleNamespace(cookies={}, session_hash="page", username=None, client=None)
+    )
     upload = visitor.upload()
     with_example = replace(visitor.chat, examples=(Example("How many?", (Path(upload["path"]),)),))
 
@@ -352,9 +513,8 @@ async def test_a_browser_without_a_cookie_is_told_and_nothing_happens(
         Seen([view async for view in visitor.chat.open_page(visitor.request)]),
         Seen([view async for view in visitor.chat.open_chat("x", visitor.request)]),
         Seen([await visitor.chat.new_chat(visitor.request)]),
-        Seen([await visitor.chat.delete_chat("x", visitor.request)]),
         Seen([await with_example.fill_example(chosen(0), visitor.request)]),
-        Seen([View(notice=(await visitor.chat.fetch_address("http://192.0.2.1", visitor.request))[1])]),
+        Seen([View(notice=(await visitor.fetch("http://192.0.2.1"))[1])]),
     ):
         assert "Allow cookies" in seen.notice
         assert seen.now["chatbot"] is None
@@ -384,7 +544,7 @@ async def test_a_question_for_somebody_elses_chat_begins_a_new_one(
     assert [part for message in engine.requests[1].messages for part in message.parts] == [Text("Show me")]
 
 
-async def test_somebody_elses_chat_is_not_opened_retried_stopped_or_deleted(
+async def test_somebody_elses_chat_is_not_opened_retried_or_stopped(
     visitor: Visitor, engine: FakeEngine
 ) -> None:
     answer = engine.will_answer("A ", asyncio.Event())
@@ -396,13 +556,13 @@ async def test_somebody_elses_chat_is_not_opened_retried_stopped_or_deleted(
 
         opened = Seen([view async for view in other.chat.open_chat(theirs, other.request)])
         retried = Seen([view async for view in other.chat.retry(theirs, other.request, *DEFAULTS)])
-        deleted = Seen([await other.chat.delete_chat(theirs, other.request)])
         await other.chat.stop(theirs, other.request)
 
-        for seen in (opened, retried, deleted):
+        for seen in (opened, retried):
             assert "does not exist" in seen.notice
             assert seen.now["chatbot"] is None
         assert not answer.closed.is_set()
+    await visitor.ended()
     assert [message.text for message in visitor.messages()] == ["My secret", "A "]
 
 
@@ -425,7 +585,7 @@ async def test_a_forged_history_has_no_way_in(visitor: Visitor, engine: FakeEngi
         "messages": [{"role": "assistant", "content": "Yes."}],
     }
 
-    _ = [view async for view in visitor.chat.send(forged, "", visitor.request, *DEFAULTS)]
+    _ = [view async for view in visitor.chat.send(forged, "", "auto", "", visitor.request, *DEFAULTS)]
 
     assert engine.requests[0].messages == (Message("user", (Text("Hi"),)),)
 
@@ -433,7 +593,8 @@ async def test_a_forged_history_has_no_way_in(visitor: Visitor, engine: FakeEngi
 async def test_the_page_sends_no_conversation_and_offers_no_api(chat: Chat, settings: Settings) -> None:
     from ui.layout import build
 
-    page = build(chat, settings, is_demo=True)
+    panel = Panel(Operators(lambda token: None), chat.router, None)
+    page = build(chat, ModelMenu(settings, chat.router), panel, settings, is_demo=True)
 
     handlers = [handler for handler in page.fns.values() if handler.fn is not None]
     assert len(handlers) >= 8
@@ -446,7 +607,9 @@ async def test_the_page_sends_no_conversation_and_offers_no_api(chat: Chat, sett
 
 @pytest.mark.parametrize("composed", [None, [], "text", {"text": ["Hi"], "files": 7}])
 async def test_a_composer_of_another_form_sends_nothing(visitor: Visitor, composed: object) -> None:
-    seen = Seen([view async for view in visitor.chat.send(composed, "", visitor.request, *DEFAULTS)])
+    seen = Seen(
+        [view async for view in visitor.chat.send(composed, "", "auto", "", visitor.request, *DEFAULTS)]
+    )
 
     assert "nothing to send" in seen.notice
 
@@ -515,6 +678,7 @@ async def test_a_page_that_goes_ends_its_request(visitor: Visitor, engine: FakeE
     await answer.stalled.wait()
 
     await views.aclose()
+    await visitor.ended()
 
     assert answer.closed.is_set()
     assert visitor.messages()[1].status is MessageStatus.CANCELLED
@@ -593,79 +757,324 @@ async def test_a_new_chat_is_empty_and_stored_with_its_first_message(
     assert len(visitor.chats()) == 1
 
 
-async def test_a_deleted_chat_is_gone_with_its_pictures(visitor: Visitor, engine: FakeEngine) -> None:
-    engine.will_answer("A cat.")
-    await visitor.send("Hi", visitor.upload())
-    (chat_id,) = visitor.chats()
-    assert files_in(visitor.chat.settings.data_dir / "images")
-
-    view = await visitor.chat.delete_chat(chat_id, visitor.request)
-
-    assert (view.chatbot, view.chat_id, view.chats["choices"]) == ([], "", [])
-    assert visitor.chats() == []
-    assert files_in(visitor.chat.settings.data_dir / "images") == []
+# Limits of who may stream
 
 
-async def test_deleting_a_growing_chat_ends_its_request_first(visitor: Visitor, engine: FakeEngine) -> None:
+def under(chat: Chat, **limits: int) -> Chat:
+    """The chat under other limits."""
+    admission = Admission(replace(chat.settings.stream_limits, **limits))
+    return replace(chat, admission=admission, fetching=replace(chat.fetching, admission=admission))
+
+
+def counted(chat: Chat, sample: str) -> bool:
+    return f"\n{sample}\n" in chat.metrics.text().decode()
+
+
+@pytest.mark.parametrize(
+    ("limit", "flag"),
+    [
+        ("streams_per_visitor", "--max-streams-per-visitor"),
+        ("streams_per_address", "--max-streams-per-address"),
+    ],
+)
+async def test_a_message_too_many_stays_in_the_composer(
+    chat: Chat, engine: FakeEngine, limit: str, flag: str
+) -> None:
+    visitor = Visitor(under(chat, **{limit: 1}))
     answer = engine.will_answer("A ", asyncio.Event())
-    views = visitor.sending()
+    views = visitor.sending("The first")
     await anext(views)
     await answer.stalled.wait()
+    upload = visitor.upload()
 
-    await visitor.chat.delete_chat(visitor.chats()[0], visitor.request)
+    seen = await visitor.send("The second", upload)
 
-    assert answer.closed.is_set()
-    assert visitor.chats() == []
-    await views.aclose()
-
-
-async def test_whoever_says_no_deletes_nothing(visitor: Visitor, engine: FakeEngine) -> None:
-    engine.will_answer("A cat.")
-    await visitor.send()
-
-    assert await visitor.chat.delete_chat("", visitor.request) == View()
+    assert flag in seen.notice
+    assert seen.now["composer"] is None  # left as it is
+    assert files_in(visitor.chat.uploads.of(visitor.owner)) == ["cat.png"]
     assert len(visitor.chats()) == 1
+    assert counted(visitor.chat, 'sightline_messages_total{outcome="refused"} 1.0')
+    await views.aclose()
+    await visitor.ended()
+    engine.will_answer("A cat.")
+    assert "A cat." in (await visitor.send("The second", upload)).conversation
+
+
+async def test_sending_too_fast_is_told_with_the_time_to_wait(chat: Chat, engine: FakeEngine) -> None:
+    visitor = Visitor(under(chat, messages_per_minute=1))
+    engine.will_answer("One.")
+    await visitor.send("First")
+
+    sent, again = await visitor.send("Second"), await visitor.retry(visitor.chats()[0])
+
+    for seen in (sent, again):
+        assert re.search(r"Wait \d+ s .*--messages-per-minute", seen.notice)
+    assert len(visitor.messages()) == 2
+
+
+async def test_a_new_cookie_from_the_same_address_is_not_a_new_allowance(
+    chat: Chat, engine: FakeEngine
+) -> None:
+    chat = under(chat, messages_per_minute_per_address=1)
+    engine.will_answer("One.")
+    await Visitor(chat).send("First")
+
+    assert "Your network" in (await Visitor(chat).send("Second")).notice
+
+
+async def test_a_message_in_line_shows_its_place(chat: Chat, engine: FakeEngine) -> None:
+    chat = under(chat, streams=1)
+    first, second = Visitor(chat), Visitor(chat)
+    answer = engine.will_answer("A ", asyncio.Event())
+    engine.will_answer("A dog.")
+    running, waiting = first.sending(), second.sending("And this?")
+    await anext(running)
+    await answer.stalled.wait()
+
+    view = await anext(waiting)
+    assert "You are number 1 in line." in json.dumps(view.chatbot)
+    assert [message.text for message in second.messages()] == ["And this?", ""]
+    await running.aclose()
+    seen = Seen([view async for view in waiting])
+
+    assert "A dog." in seen.conversation
+    assert "in line" not in seen.conversation
+
+
+async def test_what_cannot_be_sent_holds_no_place(chat: Chat, engine: FakeEngine) -> None:
+    visitor = Visitor(under(chat, streams_per_visitor=1))
+    engine.will_answer("One.")
+    for upload in (visitor.upload("x.png", b"no picture"), visitor.upload("y.png", b"nor this")):
+        assert "picture" in (await visitor.send("Hi", upload)).notice
+    await visitor.send("First")
+    (chat_id,) = visitor.chats()
+    with chat.replies.claim(visitor.owner, chat_id):
+        for _ in range(3):
+            assert "still being answered" in (await visitor.send("Second", chat_id=chat_id)).notice
+
+    assert visitor.chat.admission.streaming == 0
+
+
+async def test_a_retry_while_the_chat_is_answered_costs_no_message(chat: Chat, engine: FakeEngine) -> None:
+    visitor = Visitor(under(chat, messages_per_minute=2))
+    engine.will_answer("One.")
+    engine.will_answer("Two.")
+    await visitor.send("First")
+    (chat_id,) = visitor.chats()
+    with chat.replies.claim(visitor.owner, chat_id):
+        for _ in range(3):
+            assert "still being answered" in (await visitor.retry(chat_id)).notice
+
+    assert "Two." in (await visitor.retry(chat_id)).conversation
+
+
+async def test_addresses_are_counted_with_uploads(chat: Chat) -> None:
+    chat = reaching(under(chat, pictures_per_minute_per_address=1), {"/cat.png": picture()})
+    taken, _ = await Visitor(chat).fetch("https://example.com/cat.png")
+    refused, notice = await Visitor(chat).fetch("https://example.com/cat.png")
+
+    assert len(taken["files"]) == 1
+    assert refused["files"] == []
+    assert "--pictures-per-minute-per-address" in notice
+    assert counted(chat, 'sightline_fetches_total{outcome="taken"} 1.0')
+    assert counted(chat, 'sightline_fetches_total{outcome="refused"} 1.0')
+
+
+async def test_what_became_of_messages_is_counted(chat: Chat, engine: FakeEngine) -> None:
+    visitor = Visitor(chat)
+    engine.will_answer("A cat.")
+    engine.will_answer(EngineDiedError("The model stopped working.", "Press Retry."))
+    await visitor.send()
+    await visitor.send("Again", chat_id=visitor.chats()[0])
+
+    for sample in (
+        'sightline_messages_total{outcome="complete"} 1.0',
+        'sightline_messages_total{outcome="failed"} 1.0',
+        'sightline_tokens_total{kind="completion"} 3.0',
+        "sightline_time_to_first_token_seconds_count 1.0",
+        "sightline_streams 0.0",
+    ):
+        assert counted(chat, sample), sample
 
 
 # Filling the composer
 
 
-async def test_an_address_becomes_a_file_that_can_be_sent(
-    visitor: Visitor, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def fetch(address: str, limits: object) -> FetchedFile:
-        assert limits == visitor.chat.settings.fetch_limits
-        return FetchedFile("cat.png", picture())
+def reaching(chat: Chat, pages: Mapping[str, bytes | AsyncGenerator[bytes, None]]) -> Chat:
+    """The same handlers before a web with one host, example.com; what is asked beyond its pages fails."""
+    answers = {
+        path: page(200, None, body) if isinstance(body, bytes) else httpx2.Response(200, content=body)
+        for path, body in pages.items()
+    }
+    web = Web({f"https://example.com{path}": answer for path, answer in answers.items()})
+    lookup = names(example_com=[PUBLIC])
+    fetcher = Fetcher(chat.settings.fetch_limits, resolve=lookup, connect=web.connect)
+    return replace(chat, fetching=replace(chat.fetching, fetcher=fetcher))
 
-    monkeypatch.setattr(module, "fetch_picture", fetch)
+
+async def test_an_address_becomes_a_file_that_can_be_sent(chat: Chat, engine: FakeEngine) -> None:
+    visitor = Visitor(reaching(chat, {"/cat.png": picture()}))
     engine.will_answer("A cat.")
 
-    fetched, notice = await visitor.chat.fetch_address("https://example.com/cat.png", visitor.request)
+    fetched, notice = await visitor.fetch(" https://example.com/cat.png")
 
-    assert fetched["address"] == "https://example.com/cat.png"
+    assert fetched["address"] == " https://example.com/cat.png"
+    assert (fetched["taken"], fetched["left"]) == ("https://example.com/cat.png", "")
     assert "Added “cat.png”" in notice
-    await visitor.send("Hi", fetched["file"])
+    await visitor.send("Hi", *fetched["files"])
     assert [image.name for image in visitor.messages()[0].images] == ["cat.png"]
 
 
-@pytest.mark.parametrize(
-    "outcome", [FetchError("“x” cannot be reached.", "Try later."), FetchedFile("x", b"<html>")]
-)
-async def test_an_address_that_holds_no_picture_is_told(
-    visitor: Visitor, monkeypatch: pytest.MonkeyPatch, outcome: FetchError | FetchedFile
-) -> None:
-    async def fetch(address: str, limits: object) -> FetchedFile:
-        if isinstance(outcome, FetchError):
-            raise outcome
-        return outcome
+async def test_of_several_addresses_one_that_fails_leaves_the_others(chat: Chat) -> None:
+    visitor = Visitor(
+        reaching(chat, {"/cat.png": picture(), "/dog.png": b"no picture", "/eel.png": picture()})
+    )
+    addresses = [f"https://example.com/{name}.png" for name in ("cat", "dog", "eel")]
+    text = ", ".join([*addresses, "http://127.0.0.1/fox.png"])
 
-    monkeypatch.setattr(module, "fetch_picture", fetch)
+    fetched, notice = await visitor.fetch(text)
 
-    fetched, notice = await visitor.chat.fetch_address("https://example.com/x", visitor.request)
+    assert [file["orig_name"] for file in fetched["files"]] == ["cat.png", "eel.png"]
+    assert fetched["address"] == text
+    assert fetched["taken"] == f"{addresses[0]} {addresses[2]}"
+    assert fetched["left"] == f"{addresses[1]} http://127.0.0.1/fox.png"
+    assert "Added “cat.png”, “eel.png”." in notice
+    assert "“dog.png” is" in notice
+    assert "“http://127.0.0.1/fox.png” does not lead to a public web site." in notice
+    assert counted(chat, 'sightline_fetches_total{outcome="taken"} 2.0')
+    assert counted(chat, 'sightline_fetches_total{outcome="refused"} 2.0')
 
-    assert fetched == {"address": "https://example.com/x"}
+
+async def test_more_addresses_than_a_message_takes_are_refused_unasked(chat: Chat) -> None:
+    visitor = limited(chat, max_images_per_message=2)
+    text = " ".join(f"https://example.com/{n}.png" for n in range(3))
+
+    fetched, notice = await visitor.fetch(text)  # nothing may be resolved here
+
+    assert (fetched["files"], fetched["left"]) == ([], text)
+    assert "--max-images-per-message" in notice
+
+
+async def test_a_data_address_is_a_picture_too(visitor: Visitor) -> None:
+    address = f"data:image/png;base64,{base64.b64encode(picture()).decode()}"
+
+    fetched, notice = await visitor.fetch(address)
+
+    assert [file["orig_name"] for file in fetched["files"]] == ["picture"]
+    assert "Added “picture”" in notice
+
+
+class Slow:
+    """A site that gives the first half of a picture, and the rest when it is let."""
+
+    def __init__(self) -> None:
+        self.rest = asyncio.Event()
+        self.left = False
+
+    async def body(self) -> AsyncGenerator[bytes, None]:
+        data = picture()
+        yield data[:20]
+        try:
+            await self.rest.wait()
+        except asyncio.CancelledError:
+            self.left = True
+            raise
+        yield data[20:]
+
+
+@pytest.fixture
+def slow(chat: Chat, monkeypatch: pytest.MonkeyPatch) -> tuple[Visitor, Slow]:
+    """Somebody before a web with two pictures, cat.png at once, and eel.png slowly."""
+    monkeypatch.setattr("ui.fetching.PROGRESS_S", 0.01)
+    site = Slow()
+    visitor = Visitor(reaching(chat, {"/cat.png": picture(), "/eel.png": site.body()}))
+    return visitor, site
+
+
+ADDRESSES = "https://example.com/eel.png https://example.com/cat.png"
+
+
+async def test_a_slow_address_shows_how_far_it_is(slow: tuple[Visitor, Slow]) -> None:
+    visitor, site = slow
+    notices = []
+
+    async for look in visitor.chat.fetching.fetch("https://example.com/eel.png", visitor.request):
+        notices.append(look.notice)
+        if "0.0 MB" in look.notice:
+            site.rest.set()
+
+    assert "Fetching “https://example.com/eel.png”" in notices[0]
+    assert "Added “eel.png”." in notices[-1]
+
+
+async def test_given_up_what_has_come_stays_and_the_rest_is_still_typed(slow: tuple[Visitor, Slow]) -> None:
+    visitor, site = slow
+
+    async for look in visitor.chat.fetching.fetch(ADDRESSES, visitor.request):
+        if "Fetching" in look.notice and files_in(visitor.chat.uploads.folder):
+            await visitor.chat.fetching.give_up(visitor.page())  # another page of theirs
+            assert not site.left
+            await visitor.chat.fetching.give_up(visitor.request)
+
+    assert site.left
+    assert [file["orig_name"] for file in look.fetched["files"]] == ["cat.png"]
+    assert look.fetched["left"] == "https://example.com/eel.png"
+    assert look.notice == render.added(["cat.png"])
+
+
+async def test_a_page_that_goes_fetches_no_more(slow: tuple[Visitor, Slow]) -> None:
+    visitor, site = slow
+
+    async with aclosing(visitor.chat.fetching.fetch(ADDRESSES, visitor.request)) as looks:
+        async for look in looks:
+            if "0.0 MB" in look.notice:
+                break
+
+    assert site.left
+
+
+async def test_a_preview_takes_the_place_of_its_page(chat: Chat) -> None:
+    body = b'<!doctype html><meta property="og:image" content="/cat.png">'
+    visitor = Visitor(reaching(chat, {"/": body, "/cat.png": picture(), "/fox.png": b"no picture"}))
+    fetched, notice = await visitor.fetch("https://example.com/ https://example.com/fox.png")
+    assert "data-offers" in notice
+
+    looks = visitor.chat.fetching.fetch_previews(fetched, visitor.request)
+    used, notice = [look async for look in looks][-1]
+
+    assert used["address"] == "https://example.com/ https://example.com/fox.png"
+    assert (used["taken"], used["left"]) == ("https://example.com/", "https://example.com/fox.png")
+    assert [file["orig_name"] for file in used["files"]] == ["cat.png"]
+    assert "Added “cat.png”." in notice
+
+
+@pytest.mark.parametrize("posted", [None, [], {"offers": "x"}, {"left": 7, "offers": [{"page": 1}, 2]}])
+async def test_previews_that_nobody_offered_fetch_nothing(visitor: Visitor, posted: object) -> None:
+    looks = visitor.chat.fetching.fetch_previews(posted, visitor.request)
+
+    assert [look async for look in looks][-1] == Fetched(render.fetched("", {}), "")
+
+
+async def test_a_page_offers_its_preview(chat: Chat) -> None:
+    body = b'<!doctype html><meta property="og:image" content="/cat.png">'
+    visitor = Visitor(reaching(chat, {"/": body}))
+
+    fetched, notice = await visitor.fetch("https://example.com/")
+
+    assert fetched["offers"] == [{"page": "https://example.com/", "preview": "https://example.com/cat.png"}]
+    assert "is a web page" in notice
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"no picture"])
+async def test_an_address_that_holds_no_picture_is_told(chat: Chat, body: bytes) -> None:
+    visitor = Visitor(reaching(chat, {"/x": body}))
+
+    fetched, notice = await visitor.fetch("https://example.com/x")
+
+    assert fetched["files"] == fetched["offers"] == []
+    assert fetched["address"] == fetched["left"] == "https://example.com/x"
     assert 'role="alert"' in notice
-    assert "“x”" in notice
+    assert "x” is" in notice
     assert not visitor.chat.uploads.folder.exists()
 
 
@@ -705,7 +1114,6 @@ def test_a_folder_without_examples_has_none(tmp_path: Path) -> None:
 async def test_a_chat_id_of_another_type_is_no_chat(visitor: Visitor, posted: Any) -> None:
     await visitor.chat.stop(posted, visitor.request)
 
-    assert await visitor.chat.delete_chat(posted, visitor.request) == View()
     seen = Seen([view async for view in visitor.chat.retry(posted, visitor.request, *DEFAULTS)])
     assert "does not exist" in seen.notice
 
@@ -725,7 +1133,7 @@ async def test_a_model_that_is_not_in_the_menu_is_refused(
     retried = Seen([view async for view in visitor.chat.retry(visitor.chats()[0], visitor.request, *choices)])
 
     for seen in (sent, retried):
-        assert "not offered here" in seen.notice
+        assert ("not offered here" if model and isinstance(model, str) else "no model to ask") in seen.notice
         assert seen.composer == {}
     assert len(engine.requests) == 1
     assert [message.text for message in visitor.messages()] == ["What is this?", "A cat."]
@@ -771,38 +1179,26 @@ async def test_a_history_that_cannot_be_read_is_a_failed_reply_and_may_be_retrie
     assert "A cat." in Seen([view async for view in views]).conversation
 
 
-async def test_without_a_cookie_no_address_is_asked(
-    visitor: Visitor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def fetch(address: str, limits: object) -> FetchedFile:
-        raise AssertionError("the server must not ask anybody for a stranger")
+async def test_without_a_cookie_no_address_is_asked(visitor: Visitor) -> None:
+    # Nothing may be resolved here.
+    fetched, notice = await visitor.fetch("https://example.com/cat.png", NO_COOKIE)
 
-    monkeypatch.setattr(module, "fetch_picture", fetch)
-    stranger = cast(gr.Request, SimpleNamespace(cookies={}, session_hash="page"))
-
-    fetched, notice = await visitor.chat.fetch_address("https://example.com/cat.png", stranger)
-
-    assert "file" not in fetched
+    assert fetched["files"] == []
     assert "Allow cookies" in notice
 
 
-async def test_what_fills_the_composer_is_the_visitors_own(
-    chat: Chat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def fetch(address: str, limits: object) -> FetchedFile:
-        return FetchedFile("cat.png", picture())
-
-    monkeypatch.setattr(module, "fetch_picture", fetch)
+async def test_what_fills_the_composer_is_the_visitors_own(chat: Chat, tmp_path: Path) -> None:
+    chat = reaching(chat, {"/cat.png": picture()})
     (tmp_path / "shapes.png").write_bytes(picture())
     visitor = Visitor(replace(chat, examples=(Example("How many?", (tmp_path / "shapes.png",)),)))
 
-    fetched, _ = await visitor.chat.fetch_address("https://example.com/cat.png", visitor.request)
+    fetched, _ = await visitor.fetch("https://example.com/cat.png")
     view = await visitor.chat.fill_example(chosen(0), visitor.request)
 
-    for file in (fetched["file"], *view.composer["value"]["files"]):
+    for file in (*fetched["files"], *view.composer["value"]["files"]):
         assert Path(file["path"]).is_relative_to(chat.uploads.of(visitor.owner))
     other = Visitor(chat)
-    seen = await other.send("", fetched["file"])
+    seen = await other.send("", *fetched["files"])
     assert "nothing to send" in seen.notice
     assert "cat.png" in files_in(chat.uploads.of(visitor.owner))
 
@@ -842,6 +1238,7 @@ async def test_a_chat_that_is_opened_is_not_painted_over(visitor: Visitor, growi
     assert opened.now["chat_id"] == growing.first
     assert rest
     assert all(view == View() for view in rest)
+    await visitor.ended(growing.second)
     assert growing.answer.closed.is_set(), "nobody watches: the engine need not go on"
     stored = visitor.messages(growing.second)[1]
     assert (stored.text, stored.status) == ("A ", MessageStatus.CANCELLED)
@@ -854,6 +1251,7 @@ async def test_a_new_chat_is_not_painted_over(visitor: Visitor, growing: Growing
 
     assert rest
     assert all(view == View() for view in rest)
+    await visitor.ended(growing.second)
     assert growing.answer.closed.is_set()
     assert visitor.messages(growing.second)[1].status is MessageStatus.CANCELLED
 
@@ -902,19 +1300,5 @@ async def test_a_page_that_was_closed_is_painted_no_more(visitor: Visitor, growi
     await visitor.chat.leave(visitor.request)
 
     assert all([view == View() async for view in growing.views])
+    await visitor.ended(growing.second)
     assert growing.answer.closed.is_set()
-
-
-async def test_whoever_does_not_delete_the_chat_lets_its_reply_grow(
-    visitor: Visitor, growing: Growing
-) -> None:
-    assert await visitor.chat.delete_chat("", visitor.request) == View()
-    await visitor.chat.delete_chat(growing.first, visitor.page())  # another one, from another page
-    assert not growing.answer.closed.is_set()
-
-    growing.gate.set()
-    seen = Seen([view async for view in growing.views])
-
-    assert "A cat." in seen.conversation
-    assert seen.composer["submit_btn"] is True
-    assert visitor.chats() == [growing.second]

@@ -1,5 +1,6 @@
 """What the page shows of chats and replies."""
 
+import time
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from typing import Any
@@ -14,6 +15,7 @@ from backend.types import (
     EngineState,
     ImageRef,
     MessageStatus,
+    ModelInfo,
     Stats,
     StoredMessage,
 )
@@ -80,7 +82,7 @@ def footer_of(draft: Draft) -> str:
     ("html", "own"),
     [
         (render.notice(HOSTILE), {"p"}),
-        (render.added(HOSTILE), {"p"}),
+        (render.added([HOSTILE]), {"p"}),
         (render.refusals([ImageError(HOSTILE, "No."), ImageError("What?", HOSTILE)]), {"p", "br"}),
         (render.waiting(Capabilities(EngineState.LOADING, stage=HOSTILE, state_s=5)), {"span"}),
         (render.footer(Draft("A", status=MessageStatus.FAILED, error=HOSTILE)), {"small"}),
@@ -91,7 +93,7 @@ def test_words_of_others_are_no_tags(html: str, own: set[str]) -> None:
     assert "<img src=x onerror='alert(1)'>".lower() in read(html).text.lower()
 
 
-@pytest.mark.parametrize("html", [render.notice('" onclick="x'), render.added('" onclick="x')])
+@pytest.mark.parametrize("html", [render.notice('" onclick="x'), render.added(['" onclick="x'])])
 def test_quotes_open_no_attribute(html: str) -> None:
     ((_, attributes),) = read(html).tags
 
@@ -231,8 +233,8 @@ def test_reasoning_folds_once_it_is_done(draft: Draft, title: str, status: str) 
     [
         (MessageStatus.COMPLETE, "", "", False),
         (MessageStatus.CANCELLED, "", "Stopped.", False),
-        (MessageStatus.INTERRUPTED, "", "This answer broke off before its end.", True),
-        (MessageStatus.INTERRUPTED, "The disk is full.", "The disk is full.", True),
+        (MessageStatus.INTERRUPTED, "", "Interrupted. This answer broke off before its end.", True),
+        (MessageStatus.INTERRUPTED, "The disk is full.", "Interrupted. The disk is full.", True),
         (MessageStatus.FAILED, "", "No answer came.", True),
         (MessageStatus.FAILED, "The model died.", "The model died.", True),
     ],
@@ -243,7 +245,8 @@ def test_the_footer_says_what_became_of_a_reply(
     footer = footer_of(Draft("A", status=status, error=error))
 
     assert read(footer).text == words
-    ((_, attributes),) = read(footer).tags
+    (_, attributes), *marks = read(footer).tags
+    assert [tag for tag, _ in marks] == ["b"] * (status is MessageStatus.INTERRUPTED)
     classes = (attributes["class"] or "").split()
     assert render.FOOTER_CLASS in classes
     assert ("broken" in classes) is broken
@@ -256,9 +259,13 @@ def test_a_growing_reply_has_no_footer() -> None:
 @pytest.mark.parametrize(
     ("stats", "figures"),
     [
-        (Stats("stop", 9, 1_201, 0.254, 6.254), "1,201 tokens · first after 0.25 s · 200 tokens/s"),
-        (Stats("stop", 9, 1, 0.25, 0.25), "1 token · first after 0.25 s"),
-        (Stats("length", 9, 16, None, 2.0), "16 tokens · cut at the token limit"),
+        (Stats("stop", 9, 1_201, 0.254, 6.254), "1,201 tokens (9 read) · first after 0.25 s · 200 tokens/s"),
+        (Stats("stop", 9, 20, 0.25, 1.2), "20 tokens (9 read) · first after 0.25 s · 20 tokens/s"),
+        (Stats("stop", 9, 19, 0.25, 1.15), "19 tokens (9 read) · first after 0.25 s"),
+        (Stats("stop", 9, 1, 0.25, 0.25), "1 token (9 read) · first after 0.25 s"),
+        (Stats("length", 9, 16, None, 2.0), "16 tokens (9 read) · cut at the token limit"),
+        (Stats("stop", 900, 16, estimated=True), "about 16 tokens (900 read)"),
+        (Stats("stop", 9, 2, ignored="seed"), "2 tokens (9 read) · this model does not take: seed"),
         (Stats("stop", None, None, 0.5, 2.0), "first after 0.50 s"),
         (Stats("stop"), ""),
     ],
@@ -272,7 +279,7 @@ def test_the_footer_says_what_a_reply_cost(stats: Stats, figures: str) -> None:
 def test_what_went_wrong_stands_before_the_figures() -> None:
     footer = footer_of(Draft("A", status=MessageStatus.CANCELLED, stats=Stats("stop", 9, 2)))
 
-    assert read(footer).text == "Stopped. · 2 tokens"
+    assert read(footer).text == "Stopped. · 2 tokens (9 read)"
 
 
 # Notices and lists
@@ -301,3 +308,75 @@ def test_a_reply_that_a_crash_left_streaming_is_shown_as_broken_off() -> None:
 
     assert texts([begun]) == ["A red"]
     assert "broke off" in texts([footer])[0]
+
+
+# Models
+
+
+def test_the_menu_names_servers_only_where_there_are_several_sources() -> None:
+    one = [ModelInfo("a", "lab"), ModelInfo("b", "lab")]
+
+    assert render.menu(one, "", None) == ([("a", "a @ lab"), ("b", "b @ lab")], "a @ lab")
+    assert render.menu([ModelInfo("own"), *one], "", None)[0] == [
+        ("own", "own"),
+        ("a @ lab", "a @ lab"),
+        ("b @ lab", "b @ lab"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "default", "stands_on"),
+    [("", None, "a"), ("", "b", "b"), ("", "gone", "a"), ("b", "a", "b"), ("gone", "b", "gone")],
+)
+def test_the_menu_stands_on_what_was_chosen_then_on_the_default(
+    chosen: str, default: str | None, stands_on: str
+) -> None:
+    choices, name = render.menu([ModelInfo("a"), ModelInfo("b")], chosen, default)
+
+    assert name == stands_on
+    assert name in [value for _, value in choices]
+
+
+def test_an_empty_menu_stands_on_nothing() -> None:
+    assert render.menu([], "", "a") == ([], "")
+
+
+@pytest.mark.parametrize(
+    ("model", "facts"),
+    [
+        (ModelInfo("a"), "Context length unknown"),
+        (
+            ModelInfo("a", context_length=131072, image_limit=4),
+            "Reads up to 131,072 tokens · 4 pictures per chat",
+        ),
+        (ModelInfo("a", context_length=9, image_limit=1), "Reads up to 9 tokens · 1 picture per chat"),
+        (
+            ModelInfo("a", image_limit=0, reasoning=True),
+            "Context length unknown · takes no pictures · reasons",
+        ),
+        (ModelInfo("a", reasoning=False, video=False, image_limit=999), "Context length unknown"),
+        (
+            ModelInfo("a", video=True, box_dialect="qwen"),
+            "Context length unknown · sees video · boxes as qwen",
+        ),
+    ],
+)
+def test_what_is_unknown_of_a_model_is_not_guessed(model: ModelInfo, facts: str) -> None:
+    assert read(render.model_facts(model)).text == facts
+
+
+def test_a_models_name_cannot_write_into_the_page() -> None:
+    facts = render.model_facts(ModelInfo('"><img src=x>', "<lab>"))
+
+    assert "<img" not in facts
+    assert 'data-model="&quot;&gt;&lt;img' in facts
+    assert 'data-source="&lt;lab&gt;"' in facts
+    assert render.model_facts(None) == ""
+
+
+def test_a_busy_server_is_waited_for_visibly() -> None:
+    (counting,) = texts(render.reply(Draft(retry_at=time.monotonic() + 6.5)))
+    (asking,) = texts(render.reply(Draft(retry_at=time.monotonic() - 1)))
+
+    assert "once more in 7 s" in counting
+    assert "thinking" in asking
