@@ -1000,7 +1000,7 @@ async def test_a_slow_address_shows_how_far_it_is(slow: tuple[Visitor, Slow]) ->
 
     async for look in visitor.chat.fetching.fetch("https://example.com/eel.png", visitor.request):
         notices.append(look.notice)
-        if "0.0 MB" in look.notice:
+        if "0 kB" in look.notice:
             site.rest.set()
 
     assert "Fetching “https://example.com/eel.png”" in notices[0]
@@ -1027,7 +1027,7 @@ async def test_a_page_that_goes_fetches_no_more(slow: tuple[Visitor, Slow]) -> N
 
     async with aclosing(visitor.chat.fetching.fetch(ADDRESSES, visitor.request)) as looks:
         async for look in looks:
-            if "0.0 MB" in look.notice:
+            if "0 kB" in look.notice:
                 break
 
     assert site.left
