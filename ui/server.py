@@ -29,6 +29,7 @@ from ui.accounts import Accounts, others_may_read, read_accounts
 from ui.chat import Chat, load_examples
 from ui.choices import ModelMenu
 from ui.fetching import Fetching
+from ui.intake import Intake
 from ui.layout import build, theme
 from ui.middleware import Guard, Login, OperatorLink, PageHeaders, PostedBodies, known_hosts
 from ui.operator_panel import Panel
@@ -106,9 +107,9 @@ def serve(settings: Settings, plan: StartPlan) -> None:
     replies = Replies(
         store, router, lambda end: metrics.ended(end.status, end.stats), grace_s=settings.grace_s
     )
-    fetcher = Fetcher(settings.fetch_limits)
-    fetching = Fetching(settings, uploads, pictures, admission, metrics, fetcher)
-    chat = Chat(settings, store, router, replies, uploads, pictures, admission, metrics, fetching, examples)
+    fetching = Fetching(settings, uploads, pictures, admission, metrics, Fetcher(settings.fetch_limits))
+    intake = Intake(settings, pictures)
+    chat = Chat(settings, store, router, replies, uploads, intake, admission, metrics, fetching, examples)
     panel = Panel(operators, router, engine)
     page = build(chat, ModelMenu(settings, router), panel, settings, is_demo=is_demo)
     transfers = Transfers(store, settings, pictures, admission)

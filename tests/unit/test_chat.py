@@ -43,6 +43,7 @@ from ui import render
 from ui.chat import Chat, Example, View, load_examples
 from ui.choices import ModelMenu
 from ui.fetching import Fetched, Fetching
+from ui.intake import Intake
 from ui.operator_panel import Panel
 from ui.operators import Operators
 from ui.uploads import Uploads
@@ -171,7 +172,8 @@ async def chat(  # noqa: PLR0917 - one fixture each
     replies = Replies(store, router, lambda end: metrics.ended(end.status, end.stats))
     fetcher = Fetcher(settings.fetch_limits, resolve=no_names)
     fetching = Fetching(settings, uploads, pool, admission, metrics, fetcher)
-    return Chat(settings, store, router, replies, uploads, pool, admission, metrics, fetching)
+    intake = Intake(settings, pool)
+    return Chat(settings, store, router, replies, uploads, intake, admission, metrics, fetching)
 
 
 @pytest.fixture
@@ -181,7 +183,8 @@ async def visitor(chat: Chat) -> Visitor:
 
 def limited(chat: Chat, **limits: Any) -> Visitor:
     settings = chat.settings.model_copy(update=limits)
-    return Visitor(replace(chat, settings=settings, fetching=replace(chat.fetching, settings=settings)))
+    intake, fetching = replace(chat.intake, settings=settings), replace(chat.fetching, settings=settings)
+    return Visitor(replace(chat, settings=settings, intake=intake, fetching=fetching))
 
 
 # Sending
@@ -433,8 +436,7 @@ async def test_what_of_a_file_is_not_used_is_said_once_it_is_sent(
 
 
 async def test_pages_count_as_pictures_and_what_was_written_stays(visitor: Visitor) -> None:
-    limits = visitor.chat.settings.model_copy(update={"max_images_per_message": 1})
-    strict = Visitor(replace(visitor.chat, settings=limits))
+    strict = limited(visitor.chat, max_images_per_message=1)
     page = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 20 20]>>"
     pdf = b"%%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n2 0 obj<</Type/Pages/Kids[3 0 R 4 0 R]"
     pdf += (
