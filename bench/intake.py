@@ -137,7 +137,7 @@ def measure(repeats: int, pictures: int) -> dict[str, Any]:
             f"{kind}_12mp_pillow_ms": round(theirs * 1e3, 1),
             f"{kind}_12mp_ratio": round(own / theirs, 3),
             f"{kind}_12mp_sent_mb": round(len(ours.pictures[0].data) / 1e6, 3),
-            f"{kind}_12mp_thumbnail_kb": round(len(ours.thumbnails[0].data) / 1e3, 1),
+            f"{kind}_12mp_thumbnail_kb": round(len(ours.pictures[0].thumbnail) / 1e3, 1),
         }
     with TemporaryDirectory() as folder:
         path = Path(folder) / "a.jpg"

@@ -291,5 +291,7 @@ def _text(text: str) -> Json:
 
 
 def _picture(image: ImageRef) -> Json:
-    file = {"url": f"img/{image.sha256}", "mime_type": image.media_type, "orig_name": image.name}
+    # Small; the page's script shows the whole picture on a click.
+    url = f"img/{image.sha256}?size=small"
+    file = {"url": url, "mime_type": image.media_type, "orig_name": image.name}
     return {"type": "file", "file": file, "alt_text": image.name}

@@ -298,7 +298,19 @@ async def test_ones_own_file_is_seen_as_a_small_jpeg(uploads: Uploads, kind: str
     assert answer.headers["content-type"] == "image/jpeg"
     assert "no-store" in answer.headers["cache-control"]
     shown = Pil.open(io.BytesIO(answer.content))
-    assert (shown.format, shown.size) == ("JPEG", (320, 240))
+    assert (shown.format, shown.size) == ("JPEG", (400, 300))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+async def test_a_small_file_is_seen_in_its_own_size(uploads: Uploads, kind: str) -> None:
+    mine = Browser(uploads)
+    (path,) = await mine.paths((f"cat.{kind.lower()}", encoded(kind)))
+
+    for _ in range(2):
+        answer = await mine.get(path)
+        assert answer.headers["content-type"] == f"image/{kind.lower()}"
+        shown = Pil.open(io.BytesIO(answer.content))
+        assert (shown.format, shown.size) == (kind, (8, 6))
 
 
 @pytest.mark.parametrize("name", ["page.html", "cat.svg", "cat.png", "cat"])
@@ -356,7 +368,7 @@ async def test_a_files_address_works_as_the_page_writes_it(uploads: Uploads) -> 
     mine = Browser(uploads)
     (path,) = await mine.paths(("my cat.png", encoded("PNG")))
 
-    assert (await mine.http.get(f"/gradio_api/file={path}")).headers["content-type"] == "image/jpeg"
+    assert (await mine.http.get(f"/gradio_api/file={path}")).headers["content-type"] == "image/png"
     assert (await mine.http.head(f"/gradio_api/file={path}")).status_code == 200
 
 
@@ -368,7 +380,7 @@ async def test_a_relative_data_folder_is_found_again(
     (path,) = await mine.paths(("cat.png", encoded("PNG")))
 
     assert path.is_absolute()
-    assert (await mine.get(path)).headers["content-type"] == "image/jpeg"
+    assert (await mine.get(path)).headers["content-type"] == "image/png"
 
 
 async def test_another_visitors_file_is_not_found(uploads: Uploads) -> None:
