@@ -123,7 +123,8 @@ def load_pictures(
         ) from None
     return Loaded(
         pictures=pictures,
-        remarks=tuple(f"“{shown}” {frame.rest}" for frame in frames if frame.rest),
+        left_out=tuple(frame.rest for frame in frames if frame.rest),
+        has_pages=recognise(data) is Format.PDF,
     )
 
 

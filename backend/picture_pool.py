@@ -58,7 +58,7 @@ class PicturePool:
     """
 
     def __init__(self, images: ImageLimits, limits: DecoderLimits) -> None:
-        self._images = images
+        self.images = images
         self._limits = limits
         self._turns = Turns(limits.workers)
         self._bytes = Turns(limits.bytes_in_flight)
@@ -89,7 +89,7 @@ class PicturePool:
         Raises:
             ImageError: the file cannot be taken, for a reason of its own or of this pool's limits.
         """
-        images = self._images
+        images = self.images
         if longest_side is not None:
             images = replace(images, longest_side=longest_side)
         size = len(source) if isinstance(source, bytes) else images.max_bytes

@@ -163,11 +163,18 @@ class DecoderLimits:
 class Loaded:
     """What became of one file: its pictures (the pages of a PDF).
 
-    ``remarks`` are sentences for the person, about what of the file is not used.
+    ``left_out`` says what of the file is not used, each the end of a sentence about it. ``has_pages``:
+    other pages of it, if asked for, would be other pictures.
     """
 
     pictures: tuple[Image, ...]
-    remarks: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    has_pages: bool = False
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Sentences for the person, about what of the file is not used."""
+        return tuple(f"“{self.pictures[0].name}” {rest}" for rest in self.left_out)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@
 
 The picture is made here: 4032 x 3024 pixels, an IMG-like JPEG of about 5 MB with EXIF, and the same as
 HEIC and PNG. Both ways are interleaved in this process, and the shortest times are compared; ours makes
-the thumbnail too. Then the pool, with one process for each core: the JPEG 8 times one by one and at once, and
-``--pictures`` of them for the memory of the parent.
+the thumbnail too. Then the pool, with one process for each core: the JPEG 8 times one by one and at once, the
+same once more for a visitor who had sent it, and ``--pictures`` of them for the memory of the parent.
 """
 
 import argparse
@@ -28,6 +28,7 @@ from PIL import Image as Pil
 
 from backend.config import Settings
 from backend.images import load_pictures
+from backend.picture_cache import PictureCache
 from backend.picture_pool import PicturePool
 from backend.types import Loaded
 
@@ -100,6 +101,11 @@ async def through_pool(path: Path, pictures: int, repeats: int) -> dict[str, flo
             started = time.perf_counter()
             await asyncio.gather(*(load() for _ in range(AT_ONCE)))
             together.append(time.perf_counter() - started)
+        cache, again = PictureCache(pool), []
+        for _ in range(1 + repeats):
+            started = time.perf_counter()
+            await cache.load("visitor", path, path.name)
+            again.append(time.perf_counter() - started)
         parent = psutil.Process()
         before = 0
         for done in range(0, pictures, AT_ONCE):
@@ -115,6 +121,7 @@ async def through_pool(path: Path, pictures: int, repeats: int) -> dict[str, flo
         "one_by_one_s": round(min(singly), 3),
         "at_once_s": round(min(together), 3),
         "scaling_8_at_once": round(min(singly) / min(together), 2),
+        "again_ms": round(min(again[1:]) * 1e3, 1),
         "parent_rss_growth": round(growth, 3),
     }
 

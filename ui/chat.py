@@ -106,7 +106,7 @@ class Chat:
             with self._admit(owner, request) as ticket:
                 side = auto_side(model.vision, self.settings.image_side)
                 looks = Looks(read_detail(detail), side, read_pages(pages))
-                taken = await self.intake.take(message.uploads, looks)
+                taken = await self.intake.take(owner, message.uploads, looks)
                 if taken.errors:
                     yield View(
                         composer=_composer(message.text, taken.kept), notice=render.refusals(taken.errors)

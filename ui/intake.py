@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from backend.config import MEGA, Settings
 from backend.errors import ImageError, LimitError
 from backend.images import ALL_PAGES
-from backend.picture_pool import PicturePool
+from backend.picture_cache import PictureCache
 from backend.types import Detail, Image, Loaded
 from ui.payload import Upload, forget_upload, measure
 
@@ -45,16 +45,16 @@ class Intake:
     """Has files decoded, within the limits of a message."""
 
     settings: Settings
-    pictures: PicturePool
+    pictures: PictureCache
 
-    async def take(self, uploads: Sequence[Upload], looks: Looks) -> Taken:
-        """Decode what was uploaded. What cannot be taken is deleted, unless other pages of it can.
+    async def take(self, owner: str, uploads: Sequence[Upload], looks: Looks) -> Taken:
+        """Decode what a visitor uploaded. What cannot be taken is deleted, unless other pages of it can.
 
         Raises:
             LimitError: the files have too many bytes together, and none was looked at; or too many pages.
         """
         await self._check_bytes(uploads)
-        results = await asyncio.gather(*(self._load(upload, looks) for upload in uploads))
+        results = await asyncio.gather(*(self._load(owner, upload, looks) for upload in uploads))
         errors = tuple(result for result in results if isinstance(result, ImageError))
         kept = []
         for upload, result in zip(uploads, results, strict=True):
@@ -76,10 +76,10 @@ class Intake:
                 "Remove some, or raise --max-message-mb.",
             )
 
-    async def _load(self, upload: Upload, looks: Looks) -> Loaded | ImageError:
+    async def _load(self, owner: str, upload: Upload, looks: Looks) -> Loaded | ImageError:
         try:
             return await self.pictures.load(
-                upload.path, upload.name, looks.detail, pages=looks.pages, longest_side=looks.auto_side
+                owner, upload.path, upload.name, looks.detail, pages=looks.pages, auto_side=looks.auto_side
             )
         except ImageError as error:
             return error

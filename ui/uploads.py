@@ -23,7 +23,7 @@ from starlette.routing import BaseRoute, Route
 from backend.admission import Admission
 from backend.errors import ImageError, LimitError
 from backend.images import shown_name
-from backend.picture_pool import PicturePool
+from backend.picture_cache import PictureCache
 from ui.payload import PREVIEW, forget_upload_at
 from ui.visitors import address_of, owner_behind
 
@@ -40,7 +40,7 @@ class Uploads:
     """The folder of waiting files: ``folder/<owner>/<random>/<name>``."""
 
     def __init__(
-        self, folder: Path, max_file_bytes: int, max_files: int, admission: Admission, pictures: PicturePool
+        self, folder: Path, max_file_bytes: int, max_files: int, admission: Admission, pictures: PictureCache
     ) -> None:
         self.folder = folder.absolute()  # the page posts these paths back, without a folder to start from
         self._max_bytes = max_file_bytes
@@ -131,7 +131,7 @@ class Uploads:
         """A small picture of one of the visitor's own waiting files, for the composer."""
         owner = owner_behind(request)
         path = await run_in_threadpool(self._own_file, owner, request.path_params["path"]) if owner else None
-        shown = await self._preview(path) if path else None
+        shown = await self._preview(owner, path) if owner and path else None
         if shown is None:
             return PlainTextResponse("Not found", 404)
         headers = {"Cache-Control": "private, no-store"}
@@ -140,7 +140,7 @@ class Uploads:
         media_type = "image/png" if shown.startswith(PNG) else "image/jpeg"
         return Response(shown, media_type=media_type, headers=headers)
 
-    async def _preview(self, path: Path) -> bytes | None:
+    async def _preview(self, owner: str, path: Path) -> bytes | None:
         """The file's first picture, small, as it is kept beside it; nothing of one that cannot be opened.
 
         None where the file was sent meanwhile.
@@ -148,7 +148,8 @@ class Uploads:
         data = await run_in_threadpool(_read, path.with_name(PREVIEW))
         if data is None:
             try:
-                loaded = await self._pictures.load(path, path.name, pages=range(1))
+                # As it will be sent, if nothing else is chosen: then it is decoded once.
+                loaded = await self._pictures.load(owner, path, path.name, pages=range(1))
                 data = loaded.pictures[0].thumbnail or loaded.pictures[0].data
             except ImageError:
                 data = b""  # kept too: whoever asks again must not cost another try

@@ -24,6 +24,7 @@ from backend.config import Settings
 from backend.errors import EngineDiedError, StoreError
 from backend.fetch import Fetcher
 from backend.metrics import Metrics
+from backend.picture_cache import PictureCache
 from backend.picture_pool import PicturePool
 from backend.replies import Replies
 from backend.router import Router
@@ -164,6 +165,7 @@ async def chat(  # noqa: PLR0917 - one fixture each
     engine: FakeEngine,
     uploads: Uploads,
     pool: PicturePool,
+    cache: PictureCache,
     admission: Admission,
 ) -> Chat:
     engine.state = replace(engine.state, models=MODELS)
@@ -172,7 +174,7 @@ async def chat(  # noqa: PLR0917 - one fixture each
     replies = Replies(store, router, lambda end: metrics.ended(end.status, end.stats))
     fetcher = Fetcher(settings.fetch_limits, resolve=no_names)
     fetching = Fetching(settings, uploads, pool, admission, metrics, fetcher)
-    intake = Intake(settings, pool)
+    intake = Intake(settings, cache)
     return Chat(settings, store, router, replies, uploads, intake, admission, metrics, fetching)
 
 
@@ -301,6 +303,39 @@ async def test_uploads_are_gone_once_they_are_stored(visitor: Visitor, engine: F
     await visitor.send("Hi", visitor.upload(), visitor.upload())
 
     assert list(visitor.chat.uploads.of(visitor.owner).iterdir()) == []
+
+
+async def test_the_same_picture_sent_again_is_neither_decoded_nor_stored_again(
+    visitor: Visitor, engine: FakeEngine, pool: PicturePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.will_answer("A cat.")
+    engine.will_answer("The same cat.")
+    await visitor.send("What is this?", visitor.upload("cat.png"))
+    files = {path: path.stat().st_ino for path in (visitor.chat.settings.data_dir / "images").rglob("*.*")}
+    monkeypatch.setattr(pool, "load", None)  # whoever calls it fails
+
+    await visitor.send("And this?", visitor.upload("again.png"), chat_id=visitor.chats()[0])
+
+    names = [image.name for message in visitor.messages() for image in message.images]
+    assert names == ["cat.png", "again.png"]
+    assert files == {
+        path: path.stat().st_ino for path in (visitor.chat.settings.data_dir / "images").rglob("*.*")
+    }
+    assert len(files) == 1
+
+
+async def test_a_message_that_was_refused_is_not_decoded_again_when_it_is_mended(
+    visitor: Visitor, engine: FakeEngine, pool: PicturePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, bad = visitor.upload("good.png"), visitor.upload("bad.png", b"bad")
+    seen = await visitor.send("What is this?", good, bad)
+    assert "bad.png" in seen.notice
+    monkeypatch.setattr(pool, "load", None)
+    engine.will_answer("A cat.")
+
+    await visitor.send("What is this?", *seen.composer["value"]["files"])
+
+    assert [image.name for image in visitor.messages()[0].images] == ["good.png"]
 
 
 async def test_pictures_alone_are_a_question(visitor: Visitor, engine: FakeEngine) -> None:

@@ -69,14 +69,14 @@ def hang(*_: object, **__: object) -> Loaded:
 
 
 def eat(*_: object, **__: object) -> Loaded:
-    return Loaded((), remarks=(str(len(b"x" * 1_000_000_000)),))
+    return Loaded((), (str(len(b"x" * 1_000_000_000)),))
 
 
 def wait_for_file(source: Path, *_: object, **__: object) -> Loaded:
     source.touch()
     while source.exists():
         time.sleep(0.01)
-    return Loaded((), remarks=(str(os.getpid()),))
+    return Loaded((), (str(os.getpid()),))
 
 
 async def refusal(pool: PicturePool, source: Path | bytes = PICTURE) -> ImageError:
