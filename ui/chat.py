@@ -79,11 +79,12 @@ def load_examples(folder: Path) -> tuple[Example, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Looks:
-    """What of a message's files becomes its pictures: ``auto_side`` in pixels is what auto means."""
+    """What of a message's files becomes its pictures, and whose they are; ``auto_side`` is auto's pixels."""
 
     detail: Detail
     auto_side: int
     pages: range
+    who: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ class Chat:
             model = await self._check_choices(choices)
             with self._admit(owner, request) as ticket:
                 side = auto_side(model.vision, self.settings.image_side)
-                looks = Looks(read_detail(detail), side, read_pages(pages))
+                looks = Looks(read_detail(detail), side, read_pages(pages), ticket.address)
                 loaded, kept, errors = await self._take(message.uploads, looks)
                 if errors:
                     yield View(composer=_composer(message.text, kept), notice=render.refusals(errors))
@@ -347,7 +348,12 @@ class Chat:
     async def _load(self, upload: Upload, looks: "Looks") -> Loaded | ImageError:
         try:
             return await self.pictures.load(
-                upload.path, upload.name, looks.detail, pages=looks.pages, longest_side=looks.auto_side
+                upload.path,
+                upload.name,
+                looks.detail,
+                pages=looks.pages,
+                longest_side=looks.auto_side,
+                who=looks.who,
             )
         except ImageError as error:
             return error
