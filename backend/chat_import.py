@@ -14,6 +14,7 @@ from backend.errors import ImportFileError, LimitError
 from backend.types import ImportLimits
 
 MAX_CHARS = 1_000_000  # of one message: replies may be longer than what people send
+MAX_VALUES = 1_000_000  # of JSON: each takes some hundred bytes of memory, however few it has in the file
 SHAPE = "Choose a file that Sightline exported as JSON, or one with OpenAI's messages."
 
 
@@ -35,6 +36,8 @@ def read_chat(data: bytes, limits: ImportLimits) -> tuple[str, list[ImportedMess
         ImportFileError: it is no such file, or has something that cannot be taken.
         LimitError: it has too much.
     """
+    if sum(data.count(sign) for sign in (b"{", b"[", b",")) > MAX_VALUES:
+        raise LimitError("This file has too many parts to be a chat.", SHAPE)
     try:
         found = json.loads(data)
     except (ValueError, RecursionError):
