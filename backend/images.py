@@ -31,7 +31,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from backend import encoding, jpeg
-from backend.errors import ImageError
+from backend.errors import ImageError, NoPagesError
 from backend.exif import orientation
 from backend.formats import Format, Refusal, raw_file, recognise, webp_is_lossless
 from backend.pdf import Document
@@ -109,10 +109,12 @@ def load_pictures(
     shown = shown_name(name)
     limits = replace(limits, longest_side=longest_side(detail, limits.longest_side))
     try:
-        frames = list(_frames(data, limits, pages))
+        frames = list(_frames(data, shown, limits, pages))
         finished = [_finish(frame, shown) for frame in frames]
     except Refusal as refusal:
         raise ImageError(f"“{shown}” {refusal.reason}", refusal.action) from None
+    except NoPagesError:
+        raise
     except (MemoryError, Pil.DecompressionBombError, Pil.DecompressionBombWarning):
         # The latter two: a GIF whose frame is far larger than its header says.
         raise ImageError(f"“{shown}” is too large to be opened.", "Save it smaller and add that.") from None
@@ -152,7 +154,7 @@ def _finish(frame: _Frame, name: str) -> tuple[Image, Image]:
     )
 
 
-def _frames(data: bytes, limits: ImageLimits, pages: range) -> Iterator[_Frame]:
+def _frames(data: bytes, shown: str, limits: ImageLimits, pages: range) -> Iterator[_Frame]:
     if not data:
         raise Refusal("is empty.", "Choose the file again; perhaps it had not been saved completely.")
     if len(data) > limits.max_bytes:
@@ -162,7 +164,7 @@ def _frames(data: bytes, limits: ImageLimits, pages: range) -> Iterator[_Frame]:
         )
     match recognise(data):
         case Format.PDF:
-            yield from _pages(data, limits, pages)
+            yield from _pages(data, shown, limits, pages)
         case Format.JPEG:
             yield _jpeg(data, limits)
         case Format.HEIC:
@@ -180,13 +182,16 @@ def _check_pixels(size: tuple[int, int], limits: ImageLimits) -> None:
         )
 
 
-def _pages(data: bytes, limits: ImageLimits, pages: range) -> Iterator[_Frame]:
+def _pages(data: bytes, shown: str, limits: ImageLimits, pages: range) -> Iterator[_Frame]:
     document = Document(data)
     if not len(document):
         raise Refusal("has no pages.", "Choose another file.")
     wanted = range(len(document))[pages.start : pages.stop]
     if not wanted:
-        raise Refusal(f"has {len(document)} pages, and none of those that were asked for.", "Name others.")
+        raise NoPagesError(
+            f"“{shown}” has {_count(len(document))}, and none of those that were asked for.",
+            f"Name pages from 1 to {len(document)}." if len(document) > 1 else "Name none.",
+        )
     taken = wanted[: limits.max_pages]
     rest = ""
     if len(taken) < len(wanted):
@@ -196,6 +201,10 @@ def _pages(data: bytes, limits: ImageLimits, pages: range) -> Iterator[_Frame]:
     for picture in document.pages(taken.start, len(taken), limits.longest_side):
         yield _Frame(picture, lossless=True, rest=rest)
         rest = ""  # said once
+
+
+def _count(pages: int) -> str:
+    return f"{pages} page{'s' * (pages != 1)}"
 
 
 def _span(pages: range) -> str:

@@ -117,7 +117,7 @@ class PicturePool:
                 async with asyncio.timeout(START_S + self._limits.seconds):
                     return await asyncio.wrap_future(future)
             except ImageError as error:
-                raise ImageError(error.what, error.action) from None  # without the other process's traceback
+                raise type(error)(error.what, error.action) from None  # without the other process's traceback
             except (ProcessExpired, MemoryError):
                 break
             except TimeoutError:

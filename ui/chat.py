@@ -13,8 +13,7 @@ import gradio as gr
 
 from backend.admission import Admission, Ticket
 from backend.config import MEGA, Settings
-from backend.errors import ImageError, LimitError, NotFoundError, SightlineError
-from backend.images import ALL_PAGES
+from backend.errors import ImageError, LimitError, NoPagesError, NotFoundError, SightlineError
 from backend.metrics import Metrics
 from backend.picture_pool import PicturePool
 from backend.replies import Asked, Draft, Replies, Reply
@@ -339,10 +338,10 @@ class Chat:
                 kept.append(upload)
             else:
                 errors.append(result)
-                if looks.pages == ALL_PAGES:
-                    await asyncio.to_thread(forget_upload, upload)
-                else:  # perhaps only the pages are to be others
+                if isinstance(result, NoPagesError):  # only the pages are to be others
                     kept.append(upload)
+                else:
+                    await asyncio.to_thread(forget_upload, upload)
         return loaded, kept, errors
 
     async def _load(self, upload: Upload, looks: "Looks") -> Loaded | ImageError:

@@ -381,6 +381,14 @@ async def test_pages_that_are_none_leave_the_message_as_it_is(
     assert seen.composer.get("value", {"files": [file]})["files"] == [file]
 
 
+async def test_a_broken_document_does_not_stay_whatever_pages_were_asked_for(visitor: Visitor) -> None:
+    seen = await visitor.send("Hi", visitor.upload("letter.pdf", b"%PDF-1.4 broken"), pages="5-")
+
+    assert "damaged" in seen.notice
+    assert seen.composer["value"] == {"text": "Hi", "files": []}
+    assert files_in(visitor.chat.uploads.folder) == []
+
+
 # What is refused
 
 

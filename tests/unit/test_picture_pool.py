@@ -19,7 +19,7 @@ import pytest
 from PIL import Image as Pil
 
 from backend import picture_pool
-from backend.errors import ImageError
+from backend.errors import ImageError, NoPagesError
 from backend.inprocess import _kill_children
 from backend.picture_pool import PicturePool
 from backend.types import DecoderLimits, Detail, ImageLimits, Loaded
@@ -177,6 +177,13 @@ async def test_a_cancelled_call_ends_its_work(
     assert (await own.load(PICTURE, "next.png")).pictures
     assert own._turns.working == 0
     assert own._bytes.working == 0
+
+
+async def test_a_refusal_keeps_its_kind(own: PicturePool) -> None:
+    out = io.BytesIO()
+    Pil.new("RGB", (8, 6)).save(out, "PDF")
+    with pytest.raises(NoPagesError):
+        await own.load(out.getvalue(), "a.pdf", pages=range(4, 6))
 
 
 async def test_the_engine_spares_the_decoders(own: PicturePool) -> None:
