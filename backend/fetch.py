@@ -254,12 +254,13 @@ def _join(base: httpx2.URL | None, address: str) -> httpx2.URL:
     """Parse an address, relative to the one that led to it."""
     try:
         url = httpx2.URL(address) if base is None else base.join(address)
+        host = url.raw_host.decode("ascii").rstrip(".")
     except (httpx2.InvalidURL, ValueError):  # idna's errors are UnicodeErrors
         addresses.check_written(address, "")
         raise Refusal("is not a valid web address.", COPY) from None
     if base is not None and url.scheme != "https" and (url.scheme != "http" or base.scheme == "https"):
         raise Refusal("leads on to an address that is not safe to open.", COPY)
-    addresses.check_written(address, url.raw_host.decode("ascii").rstrip("."))
+    addresses.check_written(address, host)
     if url.userinfo:
         raise Refusal("holds a user name or password, which is not sent on.", COPY)
     return url
