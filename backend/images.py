@@ -241,7 +241,8 @@ def _by_turbojpeg(data: bytes, layout: jpeg.JpegLayout, limits: ImageLimits) -> 
         raise ValueError(space)
     turn = _UPRIGHT.get(orientation(layout.exif))
     size = fit((layout.width, layout.height), limits.longest_side, limits.side_multiple)
-    is_plain = turn is None and size == (layout.width, layout.height) and layout.is_whole
+    is_plain = turn is None and size == (layout.width, layout.height)
+    is_plain = is_plain and layout.is_whole and layout.is_common
     if is_plain and space == "YCbCr" and layout.components == 3 and _is_srgb(layout.icc_profile):
         encoded = jpeg.without_metadata(data, layout)
         if len(encoded) <= encoding.max_jpeg_bytes(size):

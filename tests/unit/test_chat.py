@@ -440,6 +440,21 @@ async def test_what_of_a_file_is_not_used_is_said_once_it_is_sent(
     assert files_in(visitor.chat.uploads.folder) == []
 
 
+async def test_one_picture_too_many_is_refused_before_any_is_decoded(
+    visitor: Visitor, pool: PicturePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = visitor.chat.settings.max_images_per_message
+    files = [visitor.upload(f"{n}.png") for n in range(most + 1)]
+    monkeypatch.setattr(pool, "load", None)  # whoever calls it fails
+
+    seen = await visitor.send("My long question", *files)
+
+    assert f"This message has {most + 1} pictures, and {most} is the limit here." in seen.notice
+    assert "--max-images-per-message" in seen.notice
+    assert visitor.chats() == []
+    assert len(files_in(visitor.chat.uploads.folder)) == most + 1
+
+
 async def test_pages_count_as_pictures_and_what_was_written_stays(visitor: Visitor) -> None:
     limits = visitor.chat.settings.model_copy(update={"max_images_per_message": 1})
     strict = Visitor(replace(visitor.chat, settings=limits))
