@@ -31,7 +31,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from backend import encoding, jpeg
-from backend.errors import ImageError
+from backend.errors import ImageError, NoPagesError
 from backend.exif import orientation
 from backend.formats import Format, Refusal, raw_file, recognise, webp_is_lossless
 from backend.pdf import Document
@@ -109,10 +109,12 @@ def load_pictures(
     shown = shown_name(name)
     limits = replace(limits, longest_side=longest_side(detail, limits.longest_side))
     try:
-        frames = list(_frames(data, limits, pages))
+        frames = list(_frames(data, shown, limits, pages))
         pictures = tuple(_finish(frame, shown) for frame in frames)
     except Refusal as refusal:
         raise ImageError(f"“{shown}” {refusal.reason}", refusal.action) from None
+    except NoPagesError:
+        raise
     except (MemoryError, Pil.DecompressionBombError, Pil.DecompressionBombWarning):
         # The latter two: a GIF whose frame is far larger than its header says.
         raise ImageError(f"“{shown}” is too large to be opened.", "Save it smaller and add that.") from None
@@ -149,7 +151,7 @@ def _finish(frame: _Frame, name: str) -> Image:
     return Image(hashlib.sha256(data).hexdigest(), media_type, *frame.picture.size, data, name, small)
 
 
-def _frames(data: bytes, limits: ImageLimits, pages: range) -> Iterator[_Frame]:
+def _frames(data: bytes, shown: str, limits: ImageLimits, pages: range) -> Iterator[_Frame]:
     if not data:
         raise Refusal("is empty.", "Choose the file again; perhaps it had not been saved completely.")
     if len(data) > limits.max_bytes:
@@ -159,7 +161,7 @@ def _frames(data: bytes, limits: ImageLimits, pages: range) -> Iterator[_Frame]:
         )
     match recognise(data):
         case Format.PDF:
-            yield from _pages(data, limits, pages)
+            yield from _pages(data, shown, limits, pages)
         case Format.JPEG:
             yield _jpeg(data, limits)
         case Format.HEIC:
@@ -177,13 +179,16 @@ def _check_pixels(size: tuple[int, int], limits: ImageLimits) -> None:
         )
 
 
-def _pages(data: bytes, limits: ImageLimits, pages: range) -> Iterator[_Frame]:
+def _pages(data: bytes, shown: str, limits: ImageLimits, pages: range) -> Iterator[_Frame]:
     document = Document(data)
     if not len(document):
         raise Refusal("has no pages.", "Choose another file.")
     wanted = range(len(document))[pages.start : pages.stop]
     if not wanted:
-        raise Refusal(f"has {len(document)} pages, and none of those that were asked for.", "Name others.")
+        raise NoPagesError(
+            f"“{shown}” has {_count(len(document))}, and none of those that were asked for.",
+            f"Name pages from 1 to {len(document)}." if len(document) > 1 else "Name none.",
+        )
     taken = wanted[: limits.max_pages]
     rest = ""
     if len(taken) < len(wanted):
@@ -193,6 +198,10 @@ def _pages(data: bytes, limits: ImageLimits, pages: range) -> Iterator[_Frame]:
     for picture in document.pages(taken.start, len(taken), limits.longest_side):
         yield _Frame(picture, lossless=True, rest=rest)
         rest = ""  # said once
+
+
+def _count(pages: int) -> str:
+    return f"{pages} page{'s' * (pages != 1)}"
 
 
 def _span(pages: range) -> str:
@@ -229,7 +238,8 @@ def _by_turbojpeg(data: bytes, layout: jpeg.JpegLayout, limits: ImageLimits) -> 
         raise ValueError(space)
     turn = _UPRIGHT.get(orientation(layout.exif))
     size = fit((layout.width, layout.height), limits.longest_side, limits.side_multiple)
-    is_plain = turn is None and size == (layout.width, layout.height) and layout.is_whole
+    is_plain = turn is None and size == (layout.width, layout.height)
+    is_plain = is_plain and layout.is_whole and layout.is_common
     if is_plain and space == "YCbCr" and layout.components == 3 and _is_srgb(layout.icc_profile):
         encoded = jpeg.without_metadata(data, layout)
         if len(encoded) <= encoding.max_jpeg_bytes(size):

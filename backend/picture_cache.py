@@ -8,6 +8,7 @@ soon a picture is there tells nobody whether another has sent it.
 import asyncio
 import hashlib
 from collections import OrderedDict
+from collections.abc import Hashable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -50,6 +51,7 @@ class PictureCache:
         *,
         pages: range = ALL_PAGES,
         auto_side: int | None = None,
+        who: Hashable = None,
     ) -> Loaded:
         """See ``PicturePool.load``; ``auto_side`` is its ``longest_side``.
 
@@ -57,16 +59,20 @@ class PictureCache:
             ImageError: the file cannot be taken. It is tried again the next time.
         """
         auto_side = self._pool.images.longest_side if auto_side is None else auto_side
+
+        async def decode() -> Loaded:
+            return await self._pool.load(path, name, detail, pages=pages, longest_side=auto_side, who=who)
+
         try:
             digest = await asyncio.to_thread(_digest, path)
         except OSError:  # it is gone, which the pool has a sentence for
-            return await self._pool.load(path, name, detail, pages=pages, longest_side=auto_side)
+            return await decode()
         key = _Key(owner, digest, longest_side(detail, auto_side), pages)
         # Of two that come at the same time the second waits for what the first makes.
         async with self._locks.setdefault((owner, digest), asyncio.Lock()):
             loaded = self._find(key) or self._find(key._replace(pages=None))
             if loaded is None:
-                loaded = await self._pool.load(path, name, detail, pages=pages, longest_side=auto_side)
+                loaded = await decode()
                 self._keep(key if loaded.has_pages else key._replace(pages=None), loaded)
         shown = shown_name(name)
         return replace(loaded, pictures=tuple(replace(one, name=shown) for one in loaded.pictures))

@@ -105,7 +105,7 @@ class Chat:
             model = await self._check_choices(choices)
             with self._admit(owner, request) as ticket:
                 side = auto_side(model.vision, self.settings.image_side)
-                looks = Looks(read_detail(detail), side, read_pages(pages))
+                looks = Looks(read_detail(detail), side, read_pages(pages), ticket.address)
                 taken = await self.intake.take(owner, message.uploads, looks)
                 if taken.errors:
                     yield View(

@@ -148,7 +148,7 @@ def build(chat: Chat, menu: ModelMenu, panel: Panel, settings: Settings, *, is_d
         fetched = gr.JSON(visible="hidden", elem_id="fetched-file")
 
         view = list(View(chatbot, composer, notice, chat_id, bar.chats, pages))
-        # Who may stream, backend/admission.py says, and who may fetch, backend/fetch_line.py.
+        # Who may stream, backend/admission.py says, and who may fetch, backend/fetch.py.
         watching = plain | {"concurrency_limit": None}
 
         asked = list(choices.values())

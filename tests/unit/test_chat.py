@@ -419,6 +419,14 @@ async def test_pages_that_are_none_leave_the_message_as_it_is(
     assert seen.composer.get("value", {"files": [file]})["files"] == [file]
 
 
+async def test_a_broken_document_does_not_stay_whatever_pages_were_asked_for(visitor: Visitor) -> None:
+    seen = await visitor.send("Hi", visitor.upload("letter.pdf", b"%PDF-1.4 broken"), pages="5-")
+
+    assert "damaged" in seen.notice
+    assert seen.composer["value"] == {"text": "Hi", "files": []}
+    assert files_in(visitor.chat.uploads.folder) == []
+
+
 # What is refused
 
 
@@ -468,6 +476,21 @@ async def test_what_of_a_file_is_not_used_is_said_once_it_is_sent(
     assert "“cat.gif” is animated: only its first frame is used." in seen.notice
     assert 'role="status"' in seen.notice
     assert files_in(visitor.chat.uploads.folder) == []
+
+
+async def test_one_picture_too_many_is_refused_before_any_is_decoded(
+    visitor: Visitor, pool: PicturePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = visitor.chat.settings.max_images_per_message
+    files = [visitor.upload(f"{n}.png") for n in range(most + 1)]
+    monkeypatch.setattr(pool, "load", None)  # whoever calls it fails
+
+    seen = await visitor.send("My long question", *files)
+
+    assert f"This message has {most + 1} pictures, and {most} is the limit here." in seen.notice
+    assert "--max-images-per-message" in seen.notice
+    assert visitor.chats() == []
+    assert len(files_in(visitor.chat.uploads.folder)) == most + 1
 
 
 async def test_pages_count_as_pictures_and_what_was_written_stays(visitor: Visitor) -> None:
