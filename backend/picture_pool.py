@@ -25,7 +25,7 @@ from pebble import ProcessExpired, ProcessPool
 from backend import picture_worker
 from backend.errors import ImageError
 from backend.images import ALL_PAGES, shown_name
-from backend.types import DecoderLimits, Detail, ImageLimits, Loaded
+from backend.types import DecoderLimits, Detail, ImageLimits, Loaded, Vision
 
 FILES_PER_PROCESS = 1000  # then a new one, lest a library's leak grows
 START_S = 60.0  # for a new process to be there, on a machine that is busy
@@ -80,11 +80,12 @@ class PicturePool:
         *,
         pages: range = ALL_PAGES,
         longest_side: int | None = None,
+        vision: Vision | None = None,
     ) -> Loaded:
         """See ``images.load_pictures``. A file's path is better than its bytes, which cross to a process.
 
-        ``longest_side`` is a model's own, in the place of the installation's. Waits for its turn; a call
-        that is cancelled ends the process that works for it.
+        ``longest_side`` stands in the place of the installation's; ``vision`` is how the model reads
+        pictures. Waits for its turn; a call that is cancelled ends the process that works for it.
 
         Raises:
             ImageError: the file cannot be taken, for a reason of its own or of this pool's limits.
@@ -95,7 +96,7 @@ class PicturePool:
         size = len(source) if isinstance(source, bytes) else images.max_bytes
         seconds = self._limits.seconds
         task = functools.partial(
-            picture_worker.load, source, name, images, detail, pages=pages, seconds=seconds
+            picture_worker.load, source, name, images, detail, pages=pages, vision=vision, seconds=seconds
         )
         async with (
             self._bytes.take(min(size, images.max_bytes, self._limits.bytes_in_flight)),

@@ -19,9 +19,8 @@ from backend.metrics import Metrics
 from backend.picture_pool import PicturePool
 from backend.replies import Asked, Draft, Replies, Reply
 from backend.router import Router
-from backend.sizing import auto_side
 from backend.store import Store
-from backend.types import Capabilities, ChatRequest, Detail, Image, Loaded, Message, ModelInfo, Text
+from backend.types import Capabilities, ChatRequest, Detail, Image, Loaded, Message, ModelInfo, Text, Vision
 from ui import render
 from ui.fetching import Fetching, check_count
 from ui.pages import Pages
@@ -79,10 +78,10 @@ def load_examples(folder: Path) -> tuple[Example, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Looks:
-    """What of a message's files becomes its pictures: ``auto_side`` in pixels is what auto means."""
+    """What of a message's files becomes its pictures; ``vision`` is how the model reads them."""
 
     detail: Detail
-    auto_side: int
+    vision: Vision | None
     pages: range
 
 
@@ -115,8 +114,7 @@ class Chat:
             self._check(message)
             model = await self._check_choices(choices)
             with self._admit(owner, request) as ticket:
-                side = auto_side(model.vision, self.settings.image_side)
-                looks = Looks(read_detail(detail), side, read_pages(pages))
+                looks = Looks(read_detail(detail), model.vision, read_pages(pages))
                 loaded, kept, errors = await self._take(message.uploads, looks)
                 if errors:
                     yield View(composer=_composer(message.text, kept), notice=render.refusals(errors))
@@ -347,7 +345,7 @@ class Chat:
     async def _load(self, upload: Upload, looks: "Looks") -> Loaded | ImageError:
         try:
             return await self.pictures.load(
-                upload.path, upload.name, looks.detail, pages=looks.pages, longest_side=looks.auto_side
+                upload.path, upload.name, looks.detail, pages=looks.pages, vision=looks.vision
             )
         except ImageError as error:
             return error
