@@ -22,14 +22,14 @@ def photo(size: tuple[int, int] = SIZE, seed: int = 7) -> Pil.Image:
     return Pil.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
-def encoded(kind: str, picture: Pil.Image | None = None, seed: int = 7) -> bytes:
+def encoded(kind: str, picture: Pil.Image | None = None, seed: int = 7, quality: int = QUALITY) -> bytes:
     """As phones and programs write it: JPEG with EXIF, HEIC or PNG."""
     picture = picture or photo(seed=seed)
     out, exif = io.BytesIO(), Pil.Exif()
     exif[0x0112], exif[0x010F] = 1, "Camera"
     match kind:
         case "JPEG":
-            picture.save(out, "JPEG", quality=QUALITY, exif=exif)
+            picture.save(out, "JPEG", quality=quality, exif=exif)
         case "HEIC":
             pillow_heif.from_pillow(picture).save(out, quality=70)
         case _:

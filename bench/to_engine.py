@@ -1,8 +1,10 @@
 """From choosing a picture to the request at the engine: our app against ``gr.load_chat``, in one run.
 
-Both are servers in processes of their own, asked over HTTP as their pages ask them: the upload, the
-picture for the composer, then the events of Send, while that picture is still on its way. A recorder
-plays the engine and notes when a request has come whole. ``bench.intake`` runs this; by itself:
+Both are servers in processes of their own. Once a Chromium shows their pages: the text is there, a file is
+chosen, and Send is clicked as soon as the composer has it (``to_engine_…``). And once without a browser,
+whose own share is large: the same HTTP requests, with the picture of the composer still on its way while
+Send is (``to_engine_http_…``). A recorder plays the engine and notes when a request has come whole.
+``bench.intake`` runs this; by itself:
 
     python -m bench.to_engine [--repeats 7]
 """
@@ -16,6 +18,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -26,9 +29,11 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import httpx2
+from playwright.sync_api import Browser, sync_playwright
 
 from bench.photo import encoded
 from tests.e2e.app_process import App, free_port
+from tests.e2e.chromium import launch
 from tests.e2e.gradio_client import GradioClient, file_value
 
 MODEL = "m"
@@ -153,6 +158,33 @@ class LoadChat:
             assert '"success":true' in said, said[-500:]
 
 
+class InBrowser:
+    """Either page in a browser; a new one each time."""
+
+    def __init__(self, browser: Browser, url: str, composer: str, ready: str) -> None:
+        self._browser, self._url, self._composer, self._ready = browser, url, composer, ready
+
+    def measure(self, path: Path, recorder: Recorder) -> Reading:
+        context = self._browser.new_context()
+        page = context.new_page()
+        page.goto(self._url)
+        composer = page.locator(self._composer)
+        send = composer.locator(".submit-button")
+        send.wait_for()
+        page.locator(self._ready).first.wait_for(state="attached")
+        composer.locator("textarea").fill(QUESTION)
+        with page.expect_file_chooser() as chooser:
+            composer.locator(".upload-button").click()
+        started = time.perf_counter()
+        chooser.value.set_files(path)
+        composer.locator(".thumbnail-item").wait_for()
+        send.click()
+        reading = recorder.take(started)
+        page.get_by_text("A photo.").first.wait_for()
+        context.close()
+        return reading
+
+
 @contextmanager
 def load_chat(engine: str) -> Iterator[str]:
     """Its address, once it answers."""
@@ -182,8 +214,11 @@ def _answers(url: str) -> bool:
         return False
 
 
-def one(page: Sightline | LoadChat, data: bytes, recorder: Recorder, side: ThreadPoolExecutor) -> Reading:
+def without_browser(
+    page: Sightline | LoadChat, path: Path, recorder: Recorder, side: ThreadPoolExecutor
+) -> Reading:
     """Choose a picture and send it at once."""
+    data = path.read_bytes()
     started = time.perf_counter()
     file = page.choose(data)
     looked: Future[None] = side.submit(page.look, file)
@@ -194,32 +229,46 @@ def one(page: Sightline | LoadChat, data: bytes, recorder: Recorder, side: Threa
 
 def measure(repeats: int) -> dict[str, Any]:
     """Each time another picture, in turns: nobody has it yet."""
-    readings: dict[str, list[Reading]] = {"ours": [], "load_chat": []}
+    readings = defaultdict[str, list[Reading]](list)
     with ExitStack() as stack:
         recorder = stack.enter_context(Recorder())
-        folder = stack.enter_context(TemporaryDirectory())
+        folder = Path(stack.enter_context(TemporaryDirectory()))
         side = stack.enter_context(ThreadPoolExecutor(1))
-        app = App(Path(folder), "--base-url", f"lab={recorder.url}")
+        app = App(folder, "--base-url", f"lab={recorder.url}")
         stack.callback(app.stop)
         app.start()
         app.wait_until_offered(f"{MODEL} @ lab")
-        pages = {
-            "ours": Sightline(app.url),
-            "load_chat": LoadChat(stack.enter_context(load_chat(recorder.url))),
+        peer = stack.enter_context(load_chat(recorder.url))
+        browser = launch(stack.enter_context(sync_playwright()).chromium)
+        stack.callback(browser.close)
+        over_http = {"ours": Sightline(app.url), "load_chat": LoadChat(peer)}
+        in_browser = {
+            "ours": InBrowser(browser, app.url, "#composer", "#model-facts [data-model]"),
+            "load_chat": InBrowser(browser, peer, "body", ".submit-button"),
         }
         for number in range(WARM_UP + repeats):
-            data = encoded("JPEG", seed=number)
-            for name, page in pages.items():
-                readings[name].append(one(page, data, recorder, side))
-    ours, theirs = (taken[WARM_UP:] for taken in readings.values())
-    seconds, their_seconds = (statistics.median(r.seconds for r in taken) for taken in (ours, theirs))
-    return {
-        "to_engine_ms": round(seconds * 1e3),
-        "to_engine_load_chat_ms": round(their_seconds * 1e3),
-        "to_engine_ratio": round(seconds / their_seconds, 3),
-        "megabytes_sent": round(max(r.picture for r in ours) / 1e6, 3),
-        "megabytes_sent_load_chat": round(max(r.picture for r in theirs) / 1e6, 3),
-        "megabytes_on_the_wire": round(max(r.body for r in ours) / 1e6, 3),
+            path = folder / "IMG_0001.jpg"
+            path.write_bytes(encoded("JPEG", seed=2 * number))
+            for name, page in over_http.items():
+                readings[f"http {name}"].append(without_browser(page, path, recorder, side))
+            path.write_bytes(encoded("JPEG", seed=2 * number + 1))
+            for name, shown in in_browser.items():
+                readings[name].append(shown.measure(path, recorder))
+    report: dict[str, Any] = {}
+    for kind, prefix in (("", "to_engine"), ("http ", "to_engine_http")):
+        ours, theirs = (
+            statistics.median(reading.seconds for reading in readings[kind + name][WARM_UP:])
+            for name in ("ours", "load_chat")
+        )
+        report |= {
+            f"{prefix}_ms": round(ours * 1e3),
+            f"{prefix}_load_chat_ms": round(theirs * 1e3),
+            f"{prefix}_ratio": round(ours / theirs, 3),
+        }
+    return report | {
+        "megabytes_sent": round(max(reading.picture for reading in readings["ours"]) / 1e6, 3),
+        "megabytes_sent_load_chat": round(max(reading.picture for reading in readings["load_chat"]) / 1e6, 3),
+        "megabytes_on_the_wire": round(max(reading.body for reading in readings["ours"]) / 1e6, 3),
     }
 
 
