@@ -112,7 +112,7 @@ def load_pictures(
     limits = limits_for(vision, limits, detail)
     try:
         frames = list(_frames(data, limits, pages))
-        finished = [_finish(frame, shown) for frame in frames]
+        pictures = tuple(_finish(frame, shown) for frame in frames)
     except Refusal as refusal:
         raise ImageError(f"“{shown}” {refusal.reason}", refusal.action) from None
     except (MemoryError, Pil.DecompressionBombError, Pil.DecompressionBombWarning):
@@ -124,9 +124,9 @@ def load_pictures(
             "Open it in a picture viewer, save it again as JPEG or PNG, and add that.",
         ) from None
     return Loaded(
-        pictures=tuple(picture for picture, _ in finished),
-        thumbnails=tuple(small for _, small in finished),
-        remarks=tuple(f"“{shown}” {frame.rest}" for frame in frames if frame.rest),
+        pictures=pictures,
+        left_out=tuple(frame.rest for frame in frames if frame.rest),
+        has_pages=recognise(data) is Format.PDF,
     )
 
 
@@ -143,15 +143,12 @@ def shown_name(name: str) -> str:
     return visible if len(visible) <= MAX_NAME_CHARS else f"{visible[: MAX_NAME_CHARS - 20]}…{visible[-19:]}"
 
 
-def _finish(frame: _Frame, name: str) -> tuple[Image, Image]:
-    """The picture and its thumbnail, encoded."""
+def _finish(frame: _Frame, name: str) -> Image:
+    """The picture with its thumbnail, encoded."""
     frame.picture.info.clear()  # Pillow would write a profile or comment found there into the new file
     data, media_type = frame.encoded or encoding.encode(frame.picture, frame.lossless, frame.colour)
-    small, small_data = encoding.thumbnail(frame.picture)
-    return (
-        Image(hashlib.sha256(data).hexdigest(), media_type, *frame.picture.size, data, name),
-        Image(hashlib.sha256(small_data).hexdigest(), "image/jpeg", *small.size, small_data, name),
-    )
+    small = encoding.thumbnail(frame.picture)
+    return Image(hashlib.sha256(data).hexdigest(), media_type, *frame.picture.size, data, name, small)
 
 
 def _frames(data: bytes, limits: ImageLimits, pages: range) -> Iterator[_Frame]:

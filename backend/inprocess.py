@@ -51,7 +51,8 @@ def prepare_environment(environment: MutableMapping[str, str], *, local_model: b
     # This process has threads from the start: a forked child could inherit a lock that is held.
     environment.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     environment.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    environment.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")
+    # The second is said of the semaphores of an engine that was killed, while they are being cleaned up.
+    environment.setdefault("PYTHONWARNINGS", "ignore::FutureWarning,ignore:resource_tracker:UserWarning")
     # With it set vLLM asks no platform plugin, and so not the one that mends torchvision.
     environment.pop("VLLM_TARGET_DEVICE", None)
     if local_model:

@@ -16,7 +16,6 @@ from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from multiprocessing import resource_tracker
 from pathlib import Path
 
@@ -58,7 +57,7 @@ class PicturePool:
     """
 
     def __init__(self, images: ImageLimits, limits: DecoderLimits) -> None:
-        self._images = images
+        self.images = images
         self._limits = limits
         self._turns = Turns(limits.workers)
         self._bytes = Turns(limits.bytes_in_flight)
@@ -79,20 +78,17 @@ class PicturePool:
         detail: Detail = Detail.AUTO,
         *,
         pages: range = ALL_PAGES,
-        longest_side: int | None = None,
         vision: Vision | None = None,
     ) -> Loaded:
         """See ``images.load_pictures``. A file's path is better than its bytes, which cross to a process.
 
-        ``longest_side`` stands in the place of the installation's; ``vision`` is how the model reads
-        pictures. Waits for its turn; a call that is cancelled ends the process that works for it.
+        ``vision`` is how the model reads pictures. Waits for its turn; a call that is cancelled ends the
+        process that works for it.
 
         Raises:
             ImageError: the file cannot be taken, for a reason of its own or of this pool's limits.
         """
-        images = self._images
-        if longest_side is not None:
-            images = replace(images, longest_side=longest_side)
+        images = self.images
         size = len(source) if isinstance(source, bytes) else images.max_bytes
         seconds = self._limits.seconds
         task = functools.partial(

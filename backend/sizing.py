@@ -6,6 +6,7 @@ from dataclasses import replace
 from backend.types import Detail, ImageLimits, Vision
 
 LOW_SIDE = 512  # as OpenAI's low detail (platform.openai.com, Images and vision)
+THUMBNAIL_SIDE = 400  # twice the 200 pixels of assets/web/page.css, for screens with four dots to a pixel
 ORIGINAL_SIDE = 4096  # a 12-megapixel photo as it is; beyond it no engine looks closer
 
 

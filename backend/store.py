@@ -15,12 +15,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
-from sqlalchemy import ColumnElement, Engine, and_, select
+from sqlalchemy import ColumnElement, Engine, select
 from sqlalchemy.orm import Session, undefer
 
 from backend.errors import StoreError
 from backend.migrations import bring_up_to_date
-from backend.store_disk import SHA256, WRITE, Pictures, explained, open_engine
+from backend.store_disk import WRITE, Pictures, explained, open_engine
 from backend.store_rows import (
     Role,
     append,
@@ -30,6 +30,7 @@ from backend.store_rows import (
     checked_id,
     first_words,
     image_ref,
+    message_image_row,
     message_images,
     message_rows,
     name_of,
@@ -297,20 +298,16 @@ class Store:
         Raises:
             NotFoundError: none of them has it, or ``sha256`` is not 64 hexadecimal digits.
         """
-        if not SHA256.fullmatch(sha256):
-            raise not_found("picture")
-        query = (
-            select(MessageImageRow)
-            .join(MessageRow, MessageRow.id == MessageImageRow.message_id)
-            .join(ChatRow, and_(ChatRow.owner == MessageRow.owner, ChatRow.id == MessageRow.chat_id))
-            .where(ChatRow.owner == owner, ChatRow.deleted_at.is_(None), MessageImageRow.sha256 == sha256)
-            .limit(1)
-        )
         with self._read() as session:
-            row = session.scalar(query)
-            if row is None:
-                raise not_found("picture")
+            row = message_image_row(session, owner, sha256)
             return image_ref(row), self._pictures.read(row.image)
+
+    def thumbnail(self, owner: str, sha256: str) -> tuple[str, bytes]:
+        """Such a picture as people see it in a chat, and its media type: small, where it has a thumbnail."""
+        with self._read() as session:
+            image = message_image_row(session, owner, sha256).image
+            small = self._pictures.read_thumbnail(image)
+            return ("image/jpeg", small) if small else (image.media_type, self._pictures.read(image))
 
     def history(self, owner: str, chat_id: str, *, before: int | None = None) -> tuple[Message, ...]:
         """What an engine is to read: the messages before position ``before``, all of them if ``None``.

@@ -7,7 +7,7 @@ import re
 import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -159,7 +159,10 @@ _REASONS = (
 
 
 class Pictures:
-    """Files under ``<folder>/<first two digits of the hash>/``. Raises OSError, which ``explained`` turns."""
+    """Files under ``<folder>/<first two digits of the hash>/``. Raises OSError, which ``explained`` turns.
+
+    A thumbnail lies beside its picture, where it has one; older pictures have none.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -173,27 +176,40 @@ class Pictures:
         suffix = {"image/jpeg": ".jpg", "image/png": ".png"}[image.media_type]
         return self._folder / image.sha256[:2] / f"{image.sha256}{suffix}"
 
+    def _thumbnail_path(self, image: Image | ImageRow) -> Path:
+        return self._path(image).with_suffix(".small.jpg")
+
+    def _files(self, image: Image) -> dict[Path, bytes]:
+        thumbnail = {self._thumbnail_path(image): image.thumbnail} if image.thumbnail else {}
+        return thumbnail | {self._path(image): image.data}
+
     def has(self, image: Image) -> bool:
-        return self._path(image).exists()
+        """Whether the picture is there, and its thumbnail if it brings one."""
+        return all(path.exists() for path in self._files(image))
 
     def write(self, image: Image) -> None:
-        """Store the picture durably, whole or not at all."""
+        """Store what of a picture and its thumbnail is not there, durably, each whole or not at all."""
         path = self._path(image)
         if sha256(image.data).hexdigest() != image.sha256:  # it would be shown to everyone who has that hash
             raise ValueError("the picture's hash is not that of its bytes")
         path.parent.mkdir(mode=0o700, exist_ok=True)
+        for file, data in self._files(image).items():
+            if not file.exists():
+                self._write(file, data)
+        _flush_folder(path.parent)
+        _flush_folder(self._folder)
+
+    def _write(self, path: Path, data: bytes) -> None:
         descriptor, unfinished = tempfile.mkstemp(dir=self._folder, suffix=".part")
         try:
             with open(descriptor, "wb") as file:
-                file.write(image.data)
+                file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(unfinished, path)
         except BaseException:
             Path(unfinished).unlink(missing_ok=True)
             raise
-        _flush_folder(path.parent)
-        _flush_folder(self._folder)
 
     def read(self, image: ImageRow) -> bytes:
         try:
@@ -204,7 +220,14 @@ class Pictures:
                 "Restore the folder of chats from a backup, or start a new chat.",
             ) from error
 
+    def read_thumbnail(self, image: ImageRow) -> bytes | None:
+        """The picture's thumbnail, where it has one."""
+        with suppress(FileNotFoundError):
+            return self._thumbnail_path(image).read_bytes()
+        return None
+
     def remove(self, image: Image | ImageRow) -> None:
+        self._thumbnail_path(image).unlink(missing_ok=True)
         self._path(image).unlink(missing_ok=True)
 
     def remove_unfinished(self) -> None:

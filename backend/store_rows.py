@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, select
 from sqlalchemy.orm import Session
 
 from backend.errors import LimitError, NotFoundError
+from backend.store_disk import SHA256
 from backend.store_schema import ID_CHARS, ChatRow, ImageRow, MessageImageRow, MessageRow
 from backend.types import ChatInfo, Image, ImageRef, MessageStatus, StoredMessage
 
@@ -155,6 +156,25 @@ def message_images(session: Session, images: Sequence[Image]) -> list[MessageIma
             session.flush()  # the message may have the same picture again
         rows.append(MessageImageRow(position=position, name=storable(image.name), image=row))
     return rows
+
+
+def message_image_row(session: Session, owner: str, sha256: str) -> MessageImageRow:
+    """A picture that one of the owner's messages has.
+
+    Raises:
+        NotFoundError: none of them has it, or ``sha256`` is not 64 hexadecimal digits.
+    """
+    query = (
+        select(MessageImageRow)
+        .join(MessageRow, MessageRow.id == MessageImageRow.message_id)
+        .join(ChatRow, and_(ChatRow.owner == MessageRow.owner, ChatRow.id == MessageRow.chat_id))
+        .where(ChatRow.owner == owner, ChatRow.deleted_at.is_(None), MessageImageRow.sha256 == sha256)
+        .limit(1)
+    )
+    row = session.scalar(query) if SHA256.fullmatch(sha256) else None
+    if row is None:
+        raise not_found("picture")
+    return row
 
 
 def image_ref(row: MessageImageRow) -> ImageRef:

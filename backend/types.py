@@ -19,6 +19,8 @@ class Image:
     """A picture that has been decoded, turned upright, stripped of metadata and encoded again.
 
     ``sha256`` is the lower-case hex digest of ``data``; ``width`` and ``height`` are in pixels.
+    ``thumbnail`` is a small JPEG of it for people; there is none of a picture that is small itself, nor of
+    one that comes from the store.
     """
 
     sha256: str
@@ -27,6 +29,7 @@ class Image:
     height: int
     data: bytes = field(repr=False)
     name: str = "picture"
+    thumbnail: bytes = field(default=b"", repr=False, compare=False)
 
     @property
     def data_url(self) -> str:
@@ -159,14 +162,20 @@ class DecoderLimits:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What became of one file: its pictures (the pages of a PDF), and a small copy of each.
+    """What became of one file: its pictures (the pages of a PDF).
 
-    ``remarks`` are sentences for the person, about what of the file is not used.
+    ``left_out`` says what of the file is not used, each the end of a sentence about it. ``has_pages``:
+    other pages of it, if asked for, would be other pictures.
     """
 
     pictures: tuple[Image, ...]
-    thumbnails: tuple[Image, ...] = ()
-    remarks: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    has_pages: bool = False
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Sentences for the person, about what of the file is not used."""
+        return tuple(f"“{self.pictures[0].name}” {rest}" for rest in self.left_out)
 
 
 @dataclass(frozen=True, slots=True)

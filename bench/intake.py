@@ -5,8 +5,8 @@
 A picture of 4032 x 3024 pixels, as a phone's JPEG of about 5 MB, as HEIC and as PNG. Each way has a process
 of its own, which gets the file's path and gives the bytes back, ours the thumbnail too; they are interleaved,
 and the shortest times are compared. Then the JPEG 8 times one by one and at once, with one process for each
-core, and ``--pictures`` of them for the memory of the parent. At last the way through the whole app
-(``bench.to_engine``).
+core, once more for a visitor who had sent it, and ``--pictures`` of them for the memory of the parent. At
+last the way through the whole app (``bench.to_engine``).
 """
 
 import argparse
@@ -29,6 +29,7 @@ import psutil
 from PIL import Image as Pil
 
 from backend.config import Settings
+from backend.picture_cache import PictureCache
 from backend.picture_pool import PicturePool
 from backend.types import Loaded
 from bench import to_engine
@@ -76,7 +77,7 @@ def kinds(pool: PicturePool, run: asyncio.Runner, folder: Path, repeats: int) ->
             f"{name}_pillow_ms": round(other * 1e3, 1),
             f"{name}_ratio": round(own / other, 3),
             f"{name}_sent_mb": round(len(loaded.pictures[0].data) / 1e6, 3),
-            f"{name}_thumbnail_kb": round(len(loaded.thumbnails[0].data) / 1e3, 1),
+            f"{name}_thumbnail_kb": round(len(loaded.pictures[0].thumbnail) / 1e3, 1),
         }
     return report
 
@@ -97,6 +98,11 @@ async def many(pool: PicturePool, path: Path, pictures: int, repeats: int) -> di
         started = time.perf_counter()
         await asyncio.gather(*(load() for _ in range(AT_ONCE)))
         together.append(time.perf_counter() - started)
+    cache, again = PictureCache(pool), []
+    for _ in range(1 + repeats):
+        started = time.perf_counter()
+        await cache.load("visitor", path, path.name)
+        again.append(time.perf_counter() - started)
     parent = psutil.Process()
     before = 0
     for done in range(0, pictures, AT_ONCE):
@@ -110,6 +116,7 @@ async def many(pool: PicturePool, path: Path, pictures: int, repeats: int) -> di
         "one_by_one_s": round(min(singly), 3),
         "at_once_s": round(min(together), 3),
         "scaling_8_at_once": round(min(singly) / min(together), 2),
+        "again_ms": round(min(again[1:]) * 1e3, 1),
         "parent_rss_growth": round(growth, 3),
     }
 

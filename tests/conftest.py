@@ -11,6 +11,7 @@ from fake_engine import FakeEngine
 
 from backend.admission import Admission
 from backend.config import MEGA, Settings
+from backend.picture_cache import PictureCache
 from backend.picture_pool import PicturePool
 from backend.store import Store
 from backend.types import DecoderLimits, ImageLimits
@@ -49,9 +50,14 @@ def admission(settings: Settings) -> Admission:
 
 
 @pytest.fixture
-def uploads(settings: Settings, admission: Admission, pool: PicturePool) -> Uploads:
+def cache(pool: PicturePool) -> PictureCache:
+    return PictureCache(pool)
+
+
+@pytest.fixture
+def uploads(settings: Settings, admission: Admission, cache: PictureCache) -> Uploads:
     folder = settings.data_dir / "uploads"
-    return Uploads(folder, settings.max_file_mb * MEGA, settings.max_images_per_message, admission, pool)
+    return Uploads(folder, settings.max_file_mb * MEGA, settings.max_images_per_message, admission, cache)
 
 
 @pytest.fixture(scope="session")

@@ -12,24 +12,22 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from backend.admission import Admission, Ticket
-from backend.config import MEGA, Settings
-from backend.errors import ImageError, LimitError, NotFoundError, SightlineError
-from backend.images import ALL_PAGES
+from backend.config import Settings
+from backend.errors import LimitError, NotFoundError, SightlineError
 from backend.metrics import Metrics
-from backend.picture_pool import PicturePool
 from backend.replies import Asked, Draft, Replies, Reply
 from backend.router import Router
 from backend.store import Store
-from backend.types import Capabilities, ChatRequest, Detail, Image, Loaded, Message, ModelInfo, Text, Vision
+from backend.types import Capabilities, ChatRequest, Message, ModelInfo, Text
 from ui import render
 from ui.fetching import Fetching, check_count
+from ui.intake import Intake, Looks
 from ui.pages import Pages
 from ui.payload import (
     Choices,
     Composed,
     Upload,
     forget_upload,
-    measure,
     read_choices,
     read_composer,
     read_detail,
@@ -77,15 +75,6 @@ def load_examples(folder: Path) -> tuple[Example, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Looks:
-    """What of a message's files becomes its pictures; ``vision`` is how the model reads them."""
-
-    detail: Detail
-    vision: Vision | None
-    pages: range
-
-
-@dataclass(frozen=True, slots=True)
 class Chat:
     """The handlers, and what they need."""
 
@@ -94,7 +83,7 @@ class Chat:
     router: Router
     replies: Replies
     uploads: Uploads
-    pictures: PicturePool
+    intake: Intake
     admission: Admission
     metrics: Metrics
     fetching: Fetching
@@ -115,11 +104,12 @@ class Chat:
             model = await self._check_choices(choices)
             with self._admit(owner, request) as ticket:
                 looks = Looks(read_detail(detail), model.vision, read_pages(pages))
-                loaded, kept, errors = await self._take(message.uploads, looks)
-                if errors:
-                    yield View(composer=_composer(message.text, kept), notice=render.refusals(errors))
+                taken = await self.intake.take(owner, message.uploads, looks)
+                if taken.errors:
+                    yield View(
+                        composer=_composer(message.text, taken.kept), notice=render.refusals(taken.errors)
+                    )
                     return
-                pictures = self._pictures_of(loaded)
                 chat_id = await self._chat(owner, read_id(posted_id))
                 with self.replies.claim(owner, chat_id):
                     _, reply = await asyncio.to_thread(
@@ -127,7 +117,7 @@ class Chat:
                         owner,
                         chat_id,
                         message.text.strip(),
-                        pictures,
+                        taken.pictures,
                         choices.model,
                         max_messages=self.settings.max_chat_messages,
                         max_images=self.settings.max_images_per_chat,
@@ -140,9 +130,8 @@ class Chat:
             forget_upload(upload)
         async with aclosing(self._follow(owner, chat_id, request, sent=True)) as views:
             async for view in views:
-                remarks = [remark for file in loaded for remark in file.remarks]
                 first = view.notice == ""
-                yield view._replace(notice=render.remarks(remarks), pages="") if first else view
+                yield view._replace(notice=render.remarks(taken.remarks), pages="") if first else view
 
     async def retry(self, posted_id: Any, request: gr.Request, *settings: Any) -> Views:
         """Answer the last question once more, in the place of the last reply."""
@@ -311,59 +300,6 @@ class Chat:
                 "Shorten it, or raise --max-message-chars.",
             )
         return found[1]
-
-    async def _take(
-        self, uploads: Sequence[Upload], looks: "Looks"
-    ) -> tuple[list[Loaded], list[Upload], list[SightlineError]]:
-        """Decode what was uploaded: the pictures, their uploads, and why others cannot be taken.
-
-        Raises:
-            LimitError: the files have too many bytes together; none was looked at.
-        """
-        total, most = await asyncio.to_thread(measure, uploads), self.settings.max_message_mb
-        if total > most * MEGA:
-            raise LimitError(
-                f"The files of this message have {total / MEGA:.1f} MB, and {most} MB is the limit here.",
-                "Remove some, or raise --max-message-mb.",
-            )
-        loaded: list[Loaded] = []
-        kept: list[Upload] = []
-        errors: list[SightlineError] = []
-        results = await asyncio.gather(*(self._load(upload, looks) for upload in uploads))
-        for upload, result in zip(uploads, results, strict=True):
-            if isinstance(result, Loaded):
-                loaded.append(result)
-                kept.append(upload)
-            else:
-                errors.append(result)
-                if looks.pages == ALL_PAGES:
-                    await asyncio.to_thread(forget_upload, upload)
-                else:  # perhaps only the pages are to be others
-                    kept.append(upload)
-        return loaded, kept, errors
-
-    async def _load(self, upload: Upload, looks: "Looks") -> Loaded | ImageError:
-        try:
-            return await self.pictures.load(
-                upload.path, upload.name, looks.detail, pages=looks.pages, vision=looks.vision
-            )
-        except ImageError as error:
-            return error
-
-    def _pictures_of(self, loaded: Sequence[Loaded]) -> list[Image]:
-        """All pictures of a message; a document has one for each page.
-
-        Raises:
-            LimitError: more than a message may have.
-        """
-        pictures = [picture for file in loaded for picture in file.pictures]
-        most = self.settings.max_images_per_message
-        if len(pictures) > most:
-            raise LimitError(
-                f"The pages and pictures of this message are {len(pictures)}, and {most} is the limit here.",
-                "Remove some, or raise --max-images-per-message.",
-            )
-        return pictures
 
     def _lay_down(self, owner: str, data: bytes, name: str) -> Json:
         return shown_file(self.uploads.keep(owner, name, data), name)

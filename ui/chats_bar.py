@@ -146,6 +146,7 @@ class ChatsBar:
             await self.chat.replies.stop_all(owner)
             await asyncio.to_thread(self.chat.store.forget, owner)
             await asyncio.to_thread(self.chat.uploads.forget, owner)
+            self.chat.intake.pictures.forget(owner)
         except SightlineError as error:
             return View(notice=render.notice(str(error)))
         view = await self.chat.new_chat(request)

@@ -27,6 +27,7 @@ TITLE = "Sightline"
 PICTURE_TYPES = [  # a hint for the file picker; backend/formats.py decides by content
     *(".jpg", ".jpeg", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".avif"),
     *(".heic", ".heif", ".hif", ".tif", ".tiff", ".bmp", ".pdf"),
+    "image/*",  # which the page's script calls a file whose kind the browser does not know
 ]
 LATEX: list[dict[str, str | bool]] = [
     {"left": "$$", "right": "$$", "display": True},

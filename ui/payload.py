@@ -13,7 +13,7 @@ from backend.images import ALL_PAGES
 from backend.types import Detail, Sampling
 
 _PAGES = re.compile(r"(?P<first>[0-9]{1,6})\s*(?P<to>[-–—]\s*(?P<last>[0-9]{1,6})?)?")
-PREVIEW = ".preview.jpg"  # beside an upload, whose own name begins with no dot
+PREVIEW = ".preview"  # beside an upload, whose own name begins with no dot
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,9 +152,13 @@ def fetching(addresses: Sequence[str], come: Mapping[str, tuple[int, int | None]
     what = f"“{shown_address(addresses[0])}”" if len(addresses) == 1 else f"{len(addresses)} pictures"
     there, totals = sum(count for count, _ in come.values()), [total for _, total in come.values()]
     total = sum(filter(None, totals)) if len(come) == len(addresses) and all(totals) else None
-    far = f"{there / 1e6:.1f} MB" if total is None else f"{there / 1e6:.1f} of {total / 1e6:.1f} MB"
+    far = _bytes(there) if total is None else f"{_bytes(there)} of {_bytes(total)}"
     bar = "<progress></progress>" if total is None else f'<progress value="{there}" max="{total}"></progress>'
     return f'<p class="notice" data-fetching>Fetching {html.escape(what)} {bar} {far if there else ""}</p>'
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
 
 
 def came_of(outcomes: Mapping[str, Json | SightlineError | None]) -> str:
@@ -287,5 +291,7 @@ def _text(text: str) -> Json:
 
 
 def _picture(image: ImageRef) -> Json:
-    file = {"url": f"img/{image.sha256}", "mime_type": image.media_type, "orig_name": image.name}
+    # Small; the page's script shows the whole picture on a click.
+    url = f"img/{image.sha256}?size=small"
+    file = {"url": url, "mime_type": image.media_type, "orig_name": image.name}
     return {"type": "file", "file": file, "alt_text": image.name}

@@ -68,16 +68,21 @@ def routes(store: Store, router: Router, operators: Operators, metrics: Metrics)
         menu = f"{hash(everything.models):x}"  # cheap: every page asks every second
         return JSONResponse({"state": now.state, "words": words(now), "menu": menu})
 
+    def full(owner: str, sha256: str) -> tuple[str, bytes]:
+        found, data = store.image_bytes(owner, sha256)
+        return found.media_type, data
+
     async def picture(request: Request) -> Response:
-        """A picture of one of the visitor's own chats."""
+        """A picture of one of the visitor's own chats; with ``?size=small`` as the conversation shows it."""
         owner = owner_behind(request)
         if owner is None:
             return PlainTextResponse("Not found", 404)
         try:
-            found, data = await run_in_threadpool(store.image_bytes, owner, request.path_params["sha256"])
+            read = store.thumbnail if request.query_params.get("size") == "small" else full
+            media_type, data = await run_in_threadpool(read, owner, request.path_params["sha256"])
         except NotFoundError:
             return PlainTextResponse("Not found", 404)
-        return Response(data, media_type=found.media_type, headers=FOR_EVER)
+        return Response(data, media_type=media_type, headers=FOR_EVER)
 
     async def demo_card(request: Request) -> Response:
         """What the demo model can do, and how it was made."""

@@ -18,6 +18,7 @@ from backend.errors import ConfigError
 from backend.fetch import Fetcher
 from backend.inprocess import InProcessEngine
 from backend.metrics import Metrics
+from backend.picture_cache import PictureCache
 from backend.picture_pool import PicturePool
 from backend.replies import Replies
 from backend.router import Router
@@ -29,6 +30,7 @@ from ui.accounts import Accounts, others_may_read, read_accounts
 from ui.chat import Chat, load_examples
 from ui.choices import ModelMenu
 from ui.fetching import Fetching
+from ui.intake import Intake
 from ui.layout import build, theme
 from ui.middleware import Guard, Login, OperatorLink, PageHeaders, PostedBodies, known_hosts
 from ui.operator_panel import Panel
@@ -80,6 +82,7 @@ def serve(settings: Settings, plan: StartPlan) -> None:
     store = Store.open(settings.data_dir)
     store.interrupt_unfinished()
     pictures = PicturePool(settings.image_limits, settings.decoder_limits)
+    cache = PictureCache(pictures)
     engine = None
     report = EngineReport(engine_log, stopped.set)
     if plan.engine is not None:
@@ -100,15 +103,25 @@ def serve(settings: Settings, plan: StartPlan) -> None:
         settings.max_file_mb * MEGA,
         settings.max_images_per_message,
         admission,
-        pictures,
+        cache,
     )
     uploads.sweep()
     replies = Replies(
         store, router, lambda end: metrics.ended(end.status, end.stats), grace_s=settings.grace_s
     )
-    fetcher = Fetcher(settings.fetch_limits)
-    fetching = Fetching(settings, uploads, pictures, admission, metrics, fetcher)
-    chat = Chat(settings, store, router, replies, uploads, pictures, admission, metrics, fetching, examples)
+    fetching = Fetching(settings, uploads, pictures, admission, metrics, Fetcher(settings.fetch_limits))
+    chat = Chat(
+        settings,
+        store,
+        router,
+        replies,
+        uploads,
+        Intake(settings, cache),
+        admission,
+        metrics,
+        fetching,
+        examples,
+    )
     panel = Panel(operators, router, engine)
     page = build(chat, ModelMenu(settings, router), panel, settings, is_demo=is_demo)
     transfers = Transfers(store, settings, pictures, admission)

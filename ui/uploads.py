@@ -23,7 +23,7 @@ from starlette.routing import BaseRoute, Route
 from backend.admission import Admission
 from backend.errors import ImageError, LimitError
 from backend.images import shown_name
-from backend.picture_pool import PicturePool
+from backend.picture_cache import PictureCache
 from ui.payload import PREVIEW, forget_upload_at
 from ui.visitors import address_of, owner_behind
 
@@ -31,8 +31,8 @@ FILES_PER_VISITOR = 100  # that wait at the same time; sent ones are gone
 KEPT_S = 24 * 3600
 SWEEP_EVERY_S = 3600
 FREE_BYTES = 10**9  # uploads end where the disk is nearly full: what is stored for good needs room
-PREVIEW_SIDE = 320  # pixels
 DAMAGED = Path(__file__).resolve().parents[1] / "assets" / "web" / "damaged.svg"
+PNG = b"\x89PNG"  # how such a file begins; the other kind that is made here is JPEG
 _UNSAFE = re.compile(r"[^\w.\- ]")
 
 
@@ -40,7 +40,7 @@ class Uploads:
     """The folder of waiting files: ``folder/<owner>/<random>/<name>``."""
 
     def __init__(
-        self, folder: Path, max_file_bytes: int, max_files: int, admission: Admission, pictures: PicturePool
+        self, folder: Path, max_file_bytes: int, max_files: int, admission: Admission, pictures: PictureCache
     ) -> None:
         self.folder = folder.absolute()  # the page posts these paths back, without a folder to start from
         self._max_bytes = max_file_bytes
@@ -131,29 +131,31 @@ class Uploads:
         """A small picture of one of the visitor's own waiting files, for the composer."""
         owner = owner_behind(request)
         path = await run_in_threadpool(self._own_file, owner, request.path_params["path"]) if owner else None
-        shown = await self._preview(path) if path else None
+        shown = await self._preview(owner, path) if owner and path else None
         if shown is None:
             return PlainTextResponse("Not found", 404)
-        media_type = "image/svg+xml" if shown == DAMAGED else "image/jpeg"
-        return FileResponse(shown, media_type=media_type, headers={"Cache-Control": "private, no-store"})
+        headers = {"Cache-Control": "private, no-store"}
+        if not shown:
+            return FileResponse(DAMAGED, media_type="image/svg+xml", headers=headers)
+        media_type = "image/png" if shown.startswith(PNG) else "image/jpeg"
+        return Response(shown, media_type=media_type, headers=headers)
 
-    async def _preview(self, path: Path) -> Path | None:
-        """The file's first picture, small, as a JPEG beside it; or the sign for one that cannot be opened.
+    async def _preview(self, owner: str, path: Path) -> bytes | None:
+        """The file's first picture, small, as it is kept beside it; nothing of one that cannot be opened.
 
         None where the file was sent meanwhile.
         """
-        preview = path.with_name(PREVIEW)
-        size = await run_in_threadpool(_size, preview)
-        if size is None:
+        data = await run_in_threadpool(_read, path.with_name(PREVIEW))
+        if data is None:
             try:
-                loaded = await self._pictures.load(path, path.name, pages=range(1), longest_side=PREVIEW_SIDE)
-                data = loaded.thumbnails[0].data
+                # As it will be sent, if nothing else is chosen: then it is decoded once.
+                loaded = await self._pictures.load(owner, path, path.name, pages=range(1))
+                data = loaded.pictures[0].thumbnail or loaded.pictures[0].data
             except ImageError:
                 data = b""  # kept too: whoever asks again must not cost another try
             if not await run_in_threadpool(_keep_beside, path, data):
                 return None
-            size = len(data)
-        return preview if size else DAMAGED
+        return data
 
     def _own_file(self, owner: str, posted: str) -> Path | None:
         try:
@@ -193,9 +195,9 @@ class Uploads:
         return PlainTextResponse(f"Larger than the {self._max_bytes // 10**6} MB of --max-file-mb.", 413)
 
 
-def _size(path: Path) -> int | None:
+def _read(path: Path) -> bytes | None:
     try:
-        return path.stat().st_size
+        return path.read_bytes()
     except OSError:
         return None
 

@@ -98,7 +98,10 @@
     large.setAttribute("aria-label", "Picture");
     close.textContent = "×";
     close.setAttribute("aria-label", "Close");
-    large.append(Object.assign(new Image(), {src: small.src, alt: ""}), close);
+    const picture = Object.assign(new Image(), {src: small.src.replace("?size=small", ""), alt: ""});
+    picture.style.backgroundImage = `url("${small.src}")`; // until the whole picture is there
+    picture.addEventListener("load", () => picture.style.backgroundImage = "");
+    large.append(picture, close);
     large.addEventListener("click", () => large.close());
     large.addEventListener("close", () => large.remove());
     document.querySelector(".gradio-container").append(large);
@@ -124,14 +127,15 @@
     }).observe(composer, {childList: true, subtree: true, attributeFilter: ["src"]});
   }
 
-  // The composer shows a blank sheet for what the browser calls no picture, PDF and HEIC among them. The server
-  // makes a picture of each file.
+  // The composer takes no file that has neither a picture's ending nor its type, and shows a blank sheet for
+  // what the browser calls no picture, PDF and often HEIC. The server tells by content, and makes a picture of each:
+  // only what the browser calls text, sound or video need not travel there.
   const typeOf = Object.getOwnPropertyDescriptor(Blob.prototype, "type").get;
   Object.defineProperty(File.prototype, "type", {
     configurable: true,
     get() {
       const type = typeOf.call(this);
-      return type.startsWith("image/") ? type : "image/*";
+      return type === "" || type.startsWith("application/") ? "image/*" : type;
     },
   });
 

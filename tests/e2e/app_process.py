@@ -20,8 +20,11 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE_S = 90
 ENGINE_S = 180
 STOP_S = 20
-# Tests send quicker than people do, and all from one address.
-QUICK = ("--messages-per-minute", "10000", "--messages-per-minute-per-address", "10000")
+# Tests send quicker than people do, all from one address, and leave replies that grow on for a moment.
+QUICK = (
+    *("--messages-per-minute", "10000", "--messages-per-minute-per-address", "10000"),
+    *("--max-streams-per-visitor", "16", "--max-streams-per-address", "64"),
+)
 
 
 class App:

@@ -44,10 +44,16 @@ def test_composer_shows_a_small_picture_of_every_file_whatever_its_format(visito
 
     shown = visitor.thumbnails.locator("img")
     expect(shown).to_have_count(5)
-    for place, (name, width) in enumerate([*((name, 320) for name in kinds), ("broken.png", 160)]):
+    for place, (name, width) in enumerate([*((name, 400) for name in kinds), ("broken.png", 160)]):
         expect(shown.nth(place)).to_have_js_property("naturalWidth", width)
         expect(shown.nth(place)).to_have_attribute("title", name)
     expect(visitor.box).to_have_value("Kept")
+
+
+def test_file_that_is_named_as_of_another_kind_is_told_by_its_content(visitor: Visitor) -> None:
+    visitor.choose({"picture.php": RED_CIRCLE, "IMG_2.JPG~": BLUE_SQUARE})
+    assert visitor.ask("Describe both images.")
+    expect(visitor.pictures).to_have_count(2)
 
 
 def test_pictures_alone_and_text_alone_are_answered(visitor: Visitor) -> None:
@@ -234,6 +240,40 @@ def test_click_on_a_picture_of_the_chat_shows_it_large(visitor: Visitor) -> None
         large.locator(place).click()
         expect(large).to_have_count(0)
     visitor.wait_for_reply()
+
+
+def test_conversation_loads_small_pictures_once_and_the_whole_one_on_a_click(visitor: Visitor) -> None:
+    asked: list[str] = []
+    visitor.context.on(
+        "request", lambda request: asked.append(request.url) if "/img/" in request.url else None
+    )
+    large = Pil.open(io.BytesIO(RED_CIRCLE)).resize((1200, 900))
+    photo = io.BytesIO()
+    large.save(photo, "JPEG")
+    visitor.send_for_endless_reply("What is in this picture?", {"photo.jpg": photo.getvalue()})
+
+    expect(visitor.pictures).to_have_js_property("naturalWidth", 400)
+    box = visitor.pictures.bounding_box()
+    assert box is not None
+    assert max(box["width"], box["height"]) <= 200
+    visitor.stop_button.click()
+    expect(visitor.footers).to_have_text(["Stopped."])
+    visitor.pictures.scroll_into_view_if_needed()
+    shoot(visitor.page, "thumbnail")
+    (small,) = asked
+    assert small.endswith("?size=small")
+
+    visitor.pictures.click()
+    whole = visitor.page.get_by_role("dialog", name="Picture").locator("img")
+    expect(whole).to_have_js_property("complete", True)
+    assert asked[1:] == [small.removesuffix("?size=small")]
+    assert whole.evaluate("picture => picture.naturalWidth") > 400
+    shoot(visitor.page, "large")
+
+    visitor.open()
+    expect(visitor.pictures).to_have_js_property("naturalWidth", 400)
+    came = "url => performance.getEntriesByName(url).map(entry => entry.transferSize)"
+    assert visitor.page.evaluate(came, small) == [0], "the browser had it"
 
 
 def test_bubble_is_as_wide_as_the_wider_of_picture_and_text(visitor: Visitor) -> None:

@@ -24,6 +24,7 @@ from backend.config import Settings
 from backend.errors import EngineDiedError, StoreError
 from backend.fetch import Fetcher
 from backend.metrics import Metrics
+from backend.picture_cache import PictureCache
 from backend.picture_pool import PicturePool
 from backend.replies import Replies
 from backend.router import Router
@@ -43,6 +44,7 @@ from ui import render
 from ui.chat import Chat, Example, View, load_examples
 from ui.choices import ModelMenu
 from ui.fetching import Fetched, Fetching
+from ui.intake import Intake
 from ui.operator_panel import Panel
 from ui.operators import Operators
 from ui.uploads import Uploads
@@ -163,6 +165,7 @@ async def chat(  # noqa: PLR0917 - one fixture each
     engine: FakeEngine,
     uploads: Uploads,
     pool: PicturePool,
+    cache: PictureCache,
     admission: Admission,
 ) -> Chat:
     engine.state = replace(engine.state, models=MODELS)
@@ -171,7 +174,8 @@ async def chat(  # noqa: PLR0917 - one fixture each
     replies = Replies(store, router, lambda end: metrics.ended(end.status, end.stats))
     fetcher = Fetcher(settings.fetch_limits, resolve=no_names)
     fetching = Fetching(settings, uploads, pool, admission, metrics, fetcher)
-    return Chat(settings, store, router, replies, uploads, pool, admission, metrics, fetching)
+    intake = Intake(settings, cache)
+    return Chat(settings, store, router, replies, uploads, intake, admission, metrics, fetching)
 
 
 @pytest.fixture
@@ -181,7 +185,8 @@ async def visitor(chat: Chat) -> Visitor:
 
 def limited(chat: Chat, **limits: Any) -> Visitor:
     settings = chat.settings.model_copy(update=limits)
-    return Visitor(replace(chat, settings=settings, fetching=replace(chat.fetching, settings=settings)))
+    intake, fetching = replace(chat.intake, settings=settings), replace(chat.fetching, settings=settings)
+    return Visitor(replace(chat, settings=settings, intake=intake, fetching=fetching))
 
 
 # Sending
@@ -298,6 +303,39 @@ async def test_uploads_are_gone_once_they_are_stored(visitor: Visitor, engine: F
     await visitor.send("Hi", visitor.upload(), visitor.upload())
 
     assert list(visitor.chat.uploads.of(visitor.owner).iterdir()) == []
+
+
+async def test_the_same_picture_sent_again_is_neither_decoded_nor_stored_again(
+    visitor: Visitor, engine: FakeEngine, pool: PicturePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.will_answer("A cat.")
+    engine.will_answer("The same cat.")
+    await visitor.send("What is this?", visitor.upload("cat.png"))
+    files = {path: path.stat().st_ino for path in (visitor.chat.settings.data_dir / "images").rglob("*.*")}
+    monkeypatch.setattr(pool, "load", None)  # whoever calls it fails
+
+    await visitor.send("And this?", visitor.upload("again.png"), chat_id=visitor.chats()[0])
+
+    names = [image.name for message in visitor.messages() for image in message.images]
+    assert names == ["cat.png", "again.png"]
+    assert files == {
+        path: path.stat().st_ino for path in (visitor.chat.settings.data_dir / "images").rglob("*.*")
+    }
+    assert len(files) == 1
+
+
+async def test_a_message_that_was_refused_is_not_decoded_again_when_it_is_mended(
+    visitor: Visitor, engine: FakeEngine, pool: PicturePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, bad = visitor.upload("good.png"), visitor.upload("bad.png", b"bad")
+    seen = await visitor.send("What is this?", good, bad)
+    assert "bad.png" in seen.notice
+    monkeypatch.setattr(pool, "load", None)
+    engine.will_answer("A cat.")
+
+    await visitor.send("What is this?", *seen.composer["value"]["files"])
+
+    assert [image.name for image in visitor.messages()[0].images] == ["good.png"]
 
 
 async def test_pictures_alone_are_a_question(visitor: Visitor, engine: FakeEngine) -> None:
@@ -433,8 +471,7 @@ async def test_what_of_a_file_is_not_used_is_said_once_it_is_sent(
 
 
 async def test_pages_count_as_pictures_and_what_was_written_stays(visitor: Visitor) -> None:
-    limits = visitor.chat.settings.model_copy(update={"max_images_per_message": 1})
-    strict = Visitor(replace(visitor.chat, settings=limits))
+    strict = limited(visitor.chat, max_images_per_message=1)
     page = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 20 20]>>"
     pdf = b"%%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n2 0 obj<</Type/Pages/Kids[3 0 R 4 0 R]"
     pdf += (
@@ -1000,7 +1037,7 @@ async def test_a_slow_address_shows_how_far_it_is(slow: tuple[Visitor, Slow]) ->
 
     async for look in visitor.chat.fetching.fetch("https://example.com/eel.png", visitor.request):
         notices.append(look.notice)
-        if "0.0 MB" in look.notice:
+        if "0 kB" in look.notice:
             site.rest.set()
 
     assert "Fetching “https://example.com/eel.png”" in notices[0]
@@ -1027,7 +1064,7 @@ async def test_a_page_that_goes_fetches_no_more(slow: tuple[Visitor, Slow]) -> N
 
     async with aclosing(visitor.chat.fetching.fetch(ADDRESSES, visitor.request)) as looks:
         async for look in looks:
-            if "0.0 MB" in look.notice:
+            if "0 kB" in look.notice:
                 break
 
     assert site.left

@@ -12,7 +12,9 @@ from fake_engine import FakeEngine
 from test_chat import NO_COOKIE, Seen, Visitor, chat, files_in, picture
 
 from backend.errors import StoreError
+from backend.picture_pool import PicturePool
 from backend.store import Store
+from backend.types import Loaded
 from ui import chats_bar as module
 from ui.chat import Chat, View
 from ui.chats_bar import ChatsBar, OpenView
@@ -207,6 +209,27 @@ async def test_everything_of_a_visitor_is_deleted(
     assert files_in(visitor.chat.uploads.folder) == [Path(waiting["path"]).name]
     assert len(other.chats()) == 1
     assert len(files_in(visitor.chat.settings.data_dir / "images")) == 1
+
+
+async def test_what_was_made_of_a_visitors_files_is_deleted_with_all_else(
+    bar: ChatsBar, visitor: Visitor, pool: PicturePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, decoded = pool.load, []
+
+    async def count(path: Path, name: str, *args: Any, **kwargs: Any) -> Loaded:
+        decoded.append(name)
+        return await load(path, name, *args, **kwargs)
+
+    async def look(name: str) -> None:
+        path = Path(visitor.upload()["path"])
+        await visitor.chat.intake.pictures.load(visitor.owner, path, name)
+
+    monkeypatch.setattr(pool, "load", count)
+    await look("before.png")
+    await bar.forget("yes", visitor.request)
+    await look("after.png")
+
+    assert decoded == ["after.png"]
 
 
 async def test_somebody_elses_chat_is_left_alone(bar: ChatsBar, visitor: Visitor, engine: FakeEngine) -> None:

@@ -409,6 +409,32 @@ def test_the_longest_side_is_reduced_and_nothing_is_enlarged(
     assert near(pixels(image).getpixel((0, 0)), (10, 200, 30), 6)
 
 
+@pytest.mark.parametrize(
+    ("size", "small"),
+    [
+        ((1540, 1155), (400, 300)),
+        ((401, 4), (400, 4)),
+        ((3, 4096), (1, 400)),
+        ((400, 400), None),
+        ((2, 2), None),
+    ],
+)
+def test_larger_pictures_bring_a_thumbnail(size: tuple[int, int], small: tuple[int, int] | None) -> None:
+    limits = ImageLimits(10**7, 10**7, 4096)
+    image = load(file(corners(*size), "PNG"), limits=limits)
+
+    if small is None:
+        assert image.thumbnail == b""
+        return
+    seen = Pil.open(io.BytesIO(image.thumbnail))
+    assert (seen.format, seen.mode, seen.size) == ("JPEG", "RGB", small)
+    assert set(seen.info) <= {"jfif", "jfif_version", "jfif_unit", "jfif_density"}
+    if size[0] > size[1]:
+        places = [(x, y) for y in (0, small[1] - 1) for x in (0, small[0] - 1)]
+        for place, colour in zip(places, (RED, GREEN, YELLOW, BLUE), strict=True):
+            assert near(seen.getpixel(place), colour, 12)
+
+
 def test_scaled_decoding_of_a_jpeg_looks_like_plain_reduction() -> None:
     noise = Pil.frombytes("RGB", (20, 16), random.Random(2).randbytes(20 * 16 * 3))
     data = file(noise.resize((1000, 800), Pil.Resampling.BICUBIC), "JPEG", quality=95)

@@ -113,7 +113,7 @@ def test_a_question_shows_its_pictures_then_its_text() -> None:
     assert shown["content"][1] == {
         "type": "file",
         "file": {
-            "url": f"img/{dog.sha256}",
+            "url": f"img/{dog.sha256}?size=small",
             "mime_type": "image/png",
             "orig_name": "dog.png",
         },

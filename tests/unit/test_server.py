@@ -32,7 +32,7 @@ from ui.visitors import ACCOUNT, COOKIE, account_owner, new_secret, owner_behind
 MODELS = (ModelInfo("owner/one"), ModelInfo("owner/two"))
 FIXED = "a token of sixteen or more"
 DATA = b"\xff\xd8 a picture"
-CAT = Image(hashlib.sha256(DATA).hexdigest(), "image/jpeg", 4, 3, DATA, "cat.jpg")
+CAT = Image(hashlib.sha256(DATA).hexdigest(), "image/jpeg", 4, 3, DATA, "cat.jpg", b"\xff\xd8 a small one")
 
 
 @pytest.fixture
@@ -205,14 +205,29 @@ async def test_a_visitor_sees_their_own_pictures(http: httpx2.AsyncClient, visit
     assert answer.headers["cache-control"].split(", ")[0] == "private"
 
 
+async def test_a_conversation_gets_them_small_and_a_browser_keeps_them(
+    http: httpx2.AsyncClient, visitor: str
+) -> None:
+    headers = {"cookie": f"{COOKIE}={visitor}"}
+
+    whole = await http.get(f"/img/{CAT.sha256}?size=other", headers=headers)
+    small = await http.get(f"/img/{CAT.sha256}?size=small", headers=headers)
+
+    assert (whole.content, small.content) == (DATA, CAT.thumbnail)
+    assert small.headers["content-type"] == "image/jpeg"
+    kept = small.headers["cache-control"]
+    assert kept == whole.headers["cache-control"] == "private, max-age=31536000, immutable"
+
+
+@pytest.mark.parametrize("size", ["", "?size=small"])
 @pytest.mark.parametrize("cookie", [None, "", f"{COOKIE}=forged", f"{COOKIE}={new_secret()}"])
 async def test_others_do_not_see_them_and_do_not_learn_that_they_exist(
-    http: httpx2.AsyncClient, visitor: str, cookie: str | None
+    http: httpx2.AsyncClient, visitor: str, cookie: str | None, size: str
 ) -> None:
     headers = {} if cookie is None else {"cookie": cookie}
 
-    theirs = await http.get(f"/img/{CAT.sha256}", headers=headers)
-    nobodys = await http.get(f"/img/{'0' * 64}", headers=headers)
+    theirs = await http.get(f"/img/{CAT.sha256}{size}", headers=headers)
+    nobodys = await http.get(f"/img/{'0' * 64}{size}", headers=headers)
 
     assert theirs.status_code == nobodys.status_code == 404
     assert (theirs.content, theirs.headers) == (nobodys.content, nobodys.headers)

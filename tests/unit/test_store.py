@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
@@ -227,6 +228,7 @@ METHODS: dict[str, Callable[[Store, str, str, str], object]] = {
     "messages": lambda store, owner, chat, _: store.messages(owner, chat),
     "rename_chat": lambda store, owner, chat, _: store.rename_chat(owner, chat, "Forged"),
     "retry": lambda store, owner, chat, _: store.retry(owner, chat, "demo"),
+    "thumbnail": lambda store, owner, _, __: store.thumbnail(owner, picture().sha256),
     "update_reply": lambda store, owner, _, reply: store.update_reply(
         owner, reply, text="Forged", reasoning="", status=MessageStatus.COMPLETE
     ),
@@ -251,7 +253,7 @@ def test_somebody_elses_rows_look_like_missing_ones(store: Store, folder: Path, 
 
     assert (store.messages(ALICE, chat.id), picture_files(folder)) == (before, files)
     METHODS[method](store, ALICE, chat.id, reply.id)  # the owner may
-    if method == "image_bytes":  # its argument is a hash; missing once nobody has it
+    if method in ("image_bytes", "thumbnail"):  # their argument is a hash; missing once nobody has it
         store.delete_chat(ALICE, chat.id)
     with pytest.raises(NotFoundError) as of_nobody:
         METHODS[method](store, BOB, MISSING, MISSING)
@@ -322,6 +324,39 @@ def test_a_picture_is_stored_once(store: Store, folder: Path) -> None:
     assert store.image_bytes(BOB, digest) == (ImageRef(digest, "image/jpeg", 40, 30, "three.jpg"), b"cat")
 
 
+def test_a_thumbnail_lies_beside_its_picture_and_goes_with_it(store: Store, folder: Path) -> None:
+    cat, dog = replace(picture(), thumbnail=b"small cat"), picture("dog")
+    ask(store, alices := store.create_chat(ALICE), "", cat, dog)
+    ask(store, store.create_chat(BOB), "", cat, owner=BOB)
+    small = f"images/{cat.sha256[:2]}/{cat.sha256}.small.jpg"
+    assert small in picture_files(folder)
+    assert len(picture_files(folder)) == 3
+
+    assert store.thumbnail(ALICE, cat.sha256) == ("image/jpeg", b"small cat")
+    assert store.image_bytes(ALICE, cat.sha256)[1] == b"cat"
+    assert store.history(ALICE, alices.id)[0].parts == (cat, dog)
+
+    store.forget(ALICE)
+    assert store.thumbnail(BOB, cat.sha256) == ("image/jpeg", b"small cat")
+    store.forget(BOB)
+    assert picture_files(folder) == set()
+
+
+def test_a_picture_without_a_thumbnail_is_seen_itself_until_it_comes_with_one(
+    store: Store, folder: Path
+) -> None:
+    png = Image(sha256(b"png").hexdigest(), "image/png", 1, 1, b"png")
+    ask(store, chat := store.create_chat(ALICE), "", png)
+    (file,) = picture_files(folder)
+    inode = (folder / file).stat().st_ino
+    assert store.thumbnail(ALICE, png.sha256) == ("image/png", b"png")
+
+    ask(store, chat, "", replace(png, thumbnail=b"small"))
+
+    assert store.thumbnail(ALICE, png.sha256) == ("image/jpeg", b"small")
+    assert (folder / file).stat().st_ino == inode  # not written again
+
+
 def test_a_png_is_named_so(store: Store, folder: Path) -> None:
     png = Image(sha256(b"png").hexdigest(), "image/png", 1, 1, b"png")
     ask(store, store.create_chat(ALICE), "", png)
@@ -348,6 +383,8 @@ def test_a_png_is_named_so(store: Store, folder: Path) -> None:
 def test_a_hostile_hash_is_a_missing_picture(store: Store, digest: str) -> None:
     with pytest.raises(NotFoundError):
         store.image_bytes(ALICE, digest)
+    with pytest.raises(NotFoundError):
+        store.thumbnail(ALICE, digest)
     with pytest.raises(ValueError, match="SHA-256"):
         ask(store, store.create_chat(ALICE), "", Image(digest, "image/jpeg", 1, 1, b""))
 
@@ -837,7 +874,7 @@ def test_a_disk_that_refuses_a_picture_is_explained(
 
     monkeypatch.setattr(os, "replace", refuse_dogs)
     with pytest.raises(StoreError) as caught:
-        ask(store, chat, "", picture("cat"), picture("dog"))
+        ask(store, chat, "", replace(picture("cat"), thumbnail=b"small"), picture("dog"))
 
     assert_for_a_person(caught.value, folder, words)
     assert store.messages(ALICE, chat.id) == []

@@ -20,6 +20,7 @@ from starlette.applications import Starlette
 from backend.admission import Admission
 from backend.config import Settings
 from backend.errors import LimitError
+from backend.picture_cache import PictureCache
 from backend.picture_pool import PicturePool
 from backend.types import Loaded
 from ui import uploads as module
@@ -34,8 +35,8 @@ MAX_FILES = 3
 
 
 @pytest.fixture
-def uploads(tmp_path: Path, admission: Admission, pool: PicturePool) -> Uploads:
-    return Uploads(tmp_path / "data" / "uploads", MAX_BYTES, MAX_FILES, admission, pool)
+def uploads(tmp_path: Path, admission: Admission, cache: PictureCache) -> Uploads:
+    return Uploads(tmp_path / "data" / "uploads", MAX_BYTES, MAX_FILES, admission, cache)
 
 
 class Browser:
@@ -124,10 +125,10 @@ async def test_whoever_has_no_cookie_uploads_nothing(uploads: Uploads) -> None:
 
 
 async def test_an_address_uploads_so_many_in_a_minute_whatever_its_cookie(
-    settings: Settings, tmp_path: Path, pool: PicturePool
+    settings: Settings, tmp_path: Path, cache: PictureCache
 ) -> None:
     limits = replace(settings.stream_limits, pictures_per_minute_per_address=4)
-    uploads = Uploads(tmp_path / "uploads", MAX_BYTES, MAX_FILES, Admission(limits), pool)
+    uploads = Uploads(tmp_path / "uploads", MAX_BYTES, MAX_FILES, Admission(limits), cache)
     two = (("cat.png", b"cat"), ("dog.png", b"dog"))
 
     taken = [(await Browser(uploads).upload(*files)).status_code for files in (two, two[:1])]
@@ -141,10 +142,10 @@ async def test_an_address_uploads_so_many_in_a_minute_whatever_its_cookie(
 
 
 async def test_more_at_once_than_a_minute_allows_is_not_told_to_wait(
-    settings: Settings, tmp_path: Path, pool: PicturePool
+    settings: Settings, tmp_path: Path, cache: PictureCache
 ) -> None:
     limits = replace(settings.stream_limits, pictures_per_minute_per_address=2)
-    uploads = Uploads(tmp_path / "uploads", MAX_BYTES, MAX_FILES, Admission(limits), pool)
+    uploads = Uploads(tmp_path / "uploads", MAX_BYTES, MAX_FILES, Admission(limits), cache)
 
     refused = await Browser(uploads).upload(*[(f"{number}.png", b"x") for number in range(3)])
 
@@ -298,7 +299,19 @@ async def test_ones_own_file_is_seen_as_a_small_jpeg(uploads: Uploads, kind: str
     assert answer.headers["content-type"] == "image/jpeg"
     assert "no-store" in answer.headers["cache-control"]
     shown = Pil.open(io.BytesIO(answer.content))
-    assert (shown.format, shown.size) == ("JPEG", (320, 240))
+    assert (shown.format, shown.size) == ("JPEG", (400, 300))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+async def test_a_small_file_is_seen_in_its_own_size(uploads: Uploads, kind: str) -> None:
+    mine = Browser(uploads)
+    (path,) = await mine.paths((f"cat.{kind.lower()}", encoded(kind)))
+
+    for _ in range(2):
+        answer = await mine.get(path)
+        assert answer.headers["content-type"] == f"image/{kind.lower()}"
+        shown = Pil.open(io.BytesIO(answer.content))
+        assert (shown.format, shown.size) == (kind, (8, 6))
 
 
 @pytest.mark.parametrize("name", ["page.html", "cat.svg", "cat.png", "cat"])
@@ -323,6 +336,18 @@ async def test_a_file_is_decoded_once_for_all_its_looks(
     assert [(await mine.get(path)).content for path in paths] == first
 
 
+async def test_what_the_composer_showed_is_not_decoded_again_to_be_sent(
+    uploads: Uploads, cache: PictureCache, pool: PicturePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = Browser(uploads)
+    for name in ("cat.png", "cat again.png"):
+        (path,) = await mine.paths((name, encoded("PNG")))
+        assert (await mine.get(path)).status_code == 200
+        monkeypatch.setattr(pool, "load", None)
+
+    assert (await cache.load(mine.owner, path, "cat.png")).pictures[0].name == "cat.png"
+
+
 async def test_a_sent_file_leaves_no_look_of_it(uploads: Uploads) -> None:
     mine = Browser(uploads)
     (path,) = await mine.paths(("cat.png", encoded("PNG")))
@@ -341,8 +366,8 @@ async def test_a_file_that_is_sent_while_its_look_is_made_leaves_none_either(
     (path,) = await mine.paths(("cat.png", encoded("PNG")))
     load = pool.load
 
-    async def load_slowly(source: Path, name: str, **kwargs: Any) -> Loaded:
-        loaded = await load(source, name, **kwargs)
+    async def load_slowly(*args: Any, **kwargs: Any) -> Loaded:
+        loaded = await load(*args, **kwargs)
         path.unlink()  # before its folder is looked at
         return loaded
 
@@ -356,19 +381,19 @@ async def test_a_files_address_works_as_the_page_writes_it(uploads: Uploads) -> 
     mine = Browser(uploads)
     (path,) = await mine.paths(("my cat.png", encoded("PNG")))
 
-    assert (await mine.http.get(f"/gradio_api/file={path}")).headers["content-type"] == "image/jpeg"
+    assert (await mine.http.get(f"/gradio_api/file={path}")).headers["content-type"] == "image/png"
     assert (await mine.http.head(f"/gradio_api/file={path}")).status_code == 200
 
 
 async def test_a_relative_data_folder_is_found_again(
-    tmp_path: Path, admission: Admission, pool: PicturePool, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, admission: Admission, cache: PictureCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    mine = Browser(Uploads(Path("uploads"), MAX_BYTES, MAX_FILES, admission, pool))
+    mine = Browser(Uploads(Path("uploads"), MAX_BYTES, MAX_FILES, admission, cache))
     (path,) = await mine.paths(("cat.png", encoded("PNG")))
 
     assert path.is_absolute()
-    assert (await mine.get(path)).headers["content-type"] == "image/jpeg"
+    assert (await mine.get(path)).headers["content-type"] == "image/png"
 
 
 async def test_another_visitors_file_is_not_found(uploads: Uploads) -> None:
