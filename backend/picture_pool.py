@@ -15,7 +15,6 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from dataclasses import replace
 from multiprocessing import resource_tracker
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from backend import picture_worker
 from backend.errors import ImageError
 from backend.images import ALL_PAGES, shown_name
 from backend.turns import Turns
-from backend.types import DecoderLimits, Detail, ImageLimits, Loaded
+from backend.types import DecoderLimits, Detail, ImageLimits, Loaded, Vision
 
 FILES_PER_PROCESS = 1000  # then a new one, lest a library's leak grows
 START_S = 60.0  # for a new process to be there, on a machine that is busy
@@ -79,25 +78,23 @@ class PicturePool:
         detail: Detail = Detail.AUTO,
         *,
         pages: range = ALL_PAGES,
-        longest_side: int | None = None,
+        vision: Vision | None = None,
         who: Hashable = None,
     ) -> Loaded:
         """See ``images.load_pictures``. A file's path is better than its bytes, which cross to a process.
 
-        ``longest_side`` is a model's own, in the place of the installation's. Waits for its turn, which comes
-        to each ``who`` alike: somebody's hundred slow files hold up others' by one each at most. A call that
-        is cancelled ends the process that works for it.
+        ``vision`` is how the model reads pictures. Waits for its turn, which comes to each ``who`` alike:
+        somebody's hundred slow files hold up others' by one each at most. A call that is cancelled ends the
+        process that works for it.
 
         Raises:
             ImageError: the file cannot be taken, for a reason of its own or of this pool's limits.
         """
         images = self.images
-        if longest_side is not None:
-            images = replace(images, longest_side=longest_side)
         size = len(source) if isinstance(source, bytes) else images.max_bytes
         seconds = self._limits.seconds
         task = functools.partial(
-            picture_worker.load, source, name, images, detail, pages=pages, seconds=seconds
+            picture_worker.load, source, name, images, detail, pages=pages, vision=vision, seconds=seconds
         )
         async with (
             self._bytes.place(who, units=min(size, images.max_bytes, self._limits.bytes_in_flight)),

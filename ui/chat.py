@@ -17,7 +17,6 @@ from backend.errors import LimitError, NotFoundError, SightlineError
 from backend.metrics import Metrics
 from backend.replies import Asked, Draft, Replies, Reply
 from backend.router import Router
-from backend.sizing import auto_side
 from backend.store import Store
 from backend.types import Capabilities, ChatRequest, Message, ModelInfo, Text
 from ui import render
@@ -104,8 +103,7 @@ class Chat:
             self._check(message)
             model = await self._check_choices(choices)
             with self._admit(owner, request) as ticket:
-                side = auto_side(model.vision, self.settings.image_side)
-                looks = Looks(read_detail(detail), side, read_pages(pages), ticket.address)
+                looks = Looks(read_detail(detail), model.vision, read_pages(pages), ticket.address)
                 taken = await self.intake.take(owner, message.uploads, looks)
                 if taken.errors:
                     yield View(

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from backend.config import MEGA, Settings
 from backend.errors import ImageError, LimitError, NoPagesError
 from backend.picture_cache import PictureCache
-from backend.types import Detail, Image, Loaded
+from backend.types import Detail, Image, Loaded, Vision
 from ui.payload import Upload, forget_upload, measure
 
 
 @dataclass(frozen=True, slots=True)
 class Looks:
-    """What of a message's files becomes its pictures, and who waits; ``auto_side`` is auto's pixels."""
+    """What of a message's files becomes its pictures, and who waits; ``vision`` is how the model reads."""
 
     detail: Detail
-    auto_side: int
+    vision: Vision | None
     pages: range
     who: str
 
@@ -84,7 +84,7 @@ class Intake:
                 upload.name,
                 looks.detail,
                 pages=looks.pages,
-                auto_side=looks.auto_side,
+                vision=looks.vision,
                 who=looks.who,
             )
         except ImageError as error:

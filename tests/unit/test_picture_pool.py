@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import platform
+import resource
 import signal
 import subprocess
 import sys
@@ -18,11 +20,11 @@ import psutil
 import pytest
 from PIL import Image as Pil
 
-from backend import picture_pool
+from backend import images, picture_pool
 from backend.errors import ImageError, NoPagesError
 from backend.inprocess import _kill_children
 from backend.picture_pool import PicturePool
-from backend.types import DecoderLimits, Detail, ImageLimits, Loaded
+from backend.types import DecoderLimits, Detail, ImageLimits, Loaded, Vision
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 IMAGES = ImageLimits(max_bytes=1_000_000, max_pixels=4_000_000, longest_side=640)
@@ -79,6 +81,16 @@ def wait_for_file(source: Path, *_: object, **__: object) -> Loaded:
     return Loaded((), (str(os.getpid()),))
 
 
+def count_fresh_pages(source: Path | bytes, name: str, *rest: Any, **options: Any) -> Loaded:
+    """How many pages of memory a picture takes anew when another was there before."""
+    assert isinstance(source, bytes)
+    options = {"vision": options["vision"], "pages": options["pages"]}
+    images.load_pictures(source, name, *rest, **options)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    images.load_pictures(source, name, *rest, **options)
+    return Loaded((), left_out=(str(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before),))
+
+
 async def refusal(pool: PicturePool, source: Path | bytes = PICTURE) -> ImageError:
     with pytest.raises(ImageError) as caught:
         await pool.load(source, "/home/me/cat.png")
@@ -110,7 +122,17 @@ async def test_the_detail_and_the_model_decide_the_size(pool: PicturePool) -> No
     data = png((6000, 60))
     sides = {detail: (await pool.load(data, "a.png", detail)).pictures[0].width for detail in Detail}
     assert sides == {Detail.AUTO: 1540, Detail.LOW: 512, Detail.HIGH: 3080, Detail.ORIGINAL: 4096}
-    assert (await pool.load(data, "a.png", longest_side=896)).pictures[0].width == 896
+    seen = (await pool.load(data, "a.png", vision=Vision(1024, 16))).pictures[0]
+    assert (seen.width, seen.height) == (1024, 16)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="elsewhere nothing is promised")
+async def test_memory_is_kept_for_the_next_picture(own: PicturePool, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.BytesIO()
+    Pil.radial_gradient("L").resize((2000, 1900)).convert("RGB").save(out, "JPEG")
+    monkeypatch.setattr(picture_pool.picture_worker, "load", count_fresh_pages)
+    loaded = await own.load(out.getvalue(), "a.jpg")
+    assert int(loaded.left_out[0]) < 300, "of 4 kB each, where the picture alone has 11 MB"
 
 
 async def test_refusals_are_the_decoders_own(own: PicturePool, tmp_path: Path) -> None:
@@ -223,7 +245,7 @@ async def test_who_waits_at_the_end_is_told(monkeypatch: pytest.MonkeyPatch, tmp
 PARENT = """
 import asyncio, os, sys
 from pathlib import Path
-from backend import picture_pool
+from backend import images, picture_pool
 from backend.picture_pool import PicturePool
 sys.path.insert(0, "tests/unit")
 

@@ -369,7 +369,7 @@ async def test_what_the_composer_showed_is_not_decoded_again_to_be_sent(
         assert (await mine.get(path)).status_code == 200
         monkeypatch.setattr(pool, "load", None)
 
-    assert (await cache.load(mine.owner, path, "cat.png", auto_side=1540)).pictures[0].name == "cat.png"
+    assert (await cache.load(mine.owner, path, "cat.png")).pictures[0].name == "cat.png"
 
 
 async def test_a_file_is_decoded_once_for_all_who_look_at_once(
