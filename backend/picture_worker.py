@@ -42,6 +42,7 @@ def prepare(memory: int) -> None:
     pillow_heif.options.DEPTH_IMAGES = False
     warnings.simplefilter("ignore")
     warnings.simplefilter("error", Image.DecompressionBombWarning)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash must not write somebody's picture to the disk
     _limit_memory(memory)
 
 
