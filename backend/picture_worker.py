@@ -47,6 +47,7 @@ def prepare(memory: int) -> None:
     warnings.simplefilter("ignore")
     warnings.simplefilter("error", Image.DecompressionBombWarning)
     _keep_freed_memory()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash must not write somebody's picture to the disk
     _limit_memory(memory)
 
 

@@ -74,6 +74,10 @@ def eat(*_: object, **__: object) -> Loaded:
     return Loaded((), (str(len(b"x" * 1_000_000_000)),))
 
 
+def core_limit(*_: object, **__: object) -> Loaded:
+    return Loaded((), remarks=(str(resource.getrlimit(resource.RLIMIT_CORE)),))
+
+
 def wait_for_file(source: Path, *_: object, **__: object) -> Loaded:
     source.touch()
     while source.exists():
@@ -173,6 +177,13 @@ async def test_memory_is_bounded(own: PicturePool, monkeypatch: pytest.MonkeyPat
     assert "--decode-memory-mb" in (await refusal(own)).action
     monkeypatch.undo()
     assert (await own.load(PICTURE, "next.png")).pictures
+
+
+async def test_a_crash_leaves_no_image_of_its_memory(
+    own: PicturePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(picture_pool.picture_worker, "load", core_limit)
+    assert (await own.load(PICTURE, "a.png")).remarks == ("(0, 0)",)
 
 
 async def test_idle_processes_that_are_killed_are_replaced(own: PicturePool) -> None:
