@@ -1067,11 +1067,21 @@ async def test_a_slow_address_shows_how_far_it_is(slow: tuple[Visitor, Slow]) ->
     assert "Added “eel.png”." in notices[-1]
 
 
-async def test_given_up_what_has_come_stays_and_the_rest_is_still_typed(slow: tuple[Visitor, Slow]) -> None:
+async def test_given_up_what_has_come_stays_and_the_rest_is_still_typed(
+    slow: tuple[Visitor, Slow], monkeypatch: pytest.MonkeyPatch
+) -> None:
     visitor, site = slow
+    come, fetch_one = [], Fetching._one
+
+    async def one(*arguments: Any) -> Any:
+        outcome = await fetch_one(*arguments)
+        come.append(outcome)
+        return outcome
+
+    monkeypatch.setattr(Fetching, "_one", one)
 
     async for look in visitor.chat.fetching.fetch(ADDRESSES, visitor.request):
-        if "Fetching" in look.notice and files_in(visitor.chat.uploads.folder):
+        if "Fetching" in look.notice and come:
             await visitor.chat.fetching.give_up(visitor.page())  # another page of theirs
             assert not site.left
             await visitor.chat.fetching.give_up(visitor.request)

