@@ -26,7 +26,8 @@ from backend.types import (
 
 SAVE_EVERY_S = 1.0
 UPDATE_EVERY_S = 0.05  # 20 updates a second are as many as the eye follows
-HEARTBEAT_S = 0.4  # how soon a watcher that has gone is noticed
+HEARTBEAT_S = 0.4  # how often a watcher hears of a reply of which nothing comes
+ARRIVE_S = 5.0  # within which the page that asked comes to watch
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +84,7 @@ class Reply:
         self._watchers = 0
         self._grace_s = grace_s
         self._leaving: asyncio.Task[None] | None = None
+        self._arriving = asyncio.get_running_loop().call_later(max(ARRIVE_S, grace_s), self._end)
         self._saved_at = time.monotonic()
         self._saving: asyncio.Task[None] | None = None
         self._stoppable = True
@@ -91,31 +93,39 @@ class Reply:
     async def watch(self) -> AsyncGenerator[Draft, None]:
         """The reply as it grows: at most 20 drafts a second, one at least every 0.4 s, the last one over.
 
-        When the last watcher leaves before the end and none comes within the grace time, the reply ends
-        in the engine too: nobody reads it. A reload takes less.
+        What comes after a pause is shown at once. When the last watcher leaves before the end and none comes
+        within the grace time, the reply ends in the engine too: nobody reads it. A reload takes less.
         """
         self._watchers += 1
+        self._arriving.cancel()
         if self._leaving is not None:
             self._leaving.cancel()
         try:
             while True:
-                changed = self._changed
-                draft = self.draft
+                changed, draft = self._changed, self.draft
                 yield draft
                 if draft.is_over:
                     return
+                next_at = time.monotonic() + UPDATE_EVERY_S
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(changed.wait(), HEARTBEAT_S)
-                    if not self.draft.is_over:
-                        await asyncio.sleep(UPDATE_EVERY_S)
+                early_s = next_at - time.monotonic()
+                if early_s > 0 and not self.draft.is_over:
+                    await asyncio.sleep(early_s)
         finally:
             self._watchers -= 1
-            if self._watchers == 0 and not self.draft.is_over:
-                self._leaving = asyncio.create_task(self._end_unwatched())
+            if self._watchers == 0:
+                self._end(self._grace_s)
 
-    async def _end_unwatched(self) -> None:
-        await asyncio.sleep(self._grace_s)
-        await self.stop()
+    def _end(self, after_s: float = 0.0) -> None:
+        """Nobody watches: end it, unless somebody comes within this time."""
+
+        async def leave() -> None:
+            await asyncio.sleep(after_s)
+            await self.stop()
+
+        if not self.draft.is_over:
+            self._leaving = asyncio.create_task(leave())
 
     async def stop(self) -> None:
         """End it now, keep what has come, and wait until that is stored."""
@@ -132,6 +142,7 @@ class Reply:
             end = replace(await self._take(self._answer(asked)), place=0)
         finally:
             self.ticket.leave()
+            self._arriving.cancel()
         self._stoppable = False
         try:
             await self._save(end)

@@ -66,7 +66,7 @@ class WatchedPage:
 
 
 class GradioVisitor:
-    """One who uses Gradio's own routes as its page does: an event is posted, and a stream tells what comes."""
+    """One who uses Gradio's own routes as its page does: posts an event, reads the stream of what comes."""
 
     def __init__(self, url: str, cookies: dict[str, str] | None = None) -> None:
         self.http = httpx2.AsyncClient(
@@ -111,10 +111,27 @@ class SightlineVisitor(GradioVisitor):
 
     def __init__(self, url: str, secret: str | None = None) -> None:
         super().__init__(url, {"sightline_visitor": secret or secrets.token_urlsafe(32)})
+        self.session = secrets.token_hex(8)
 
-    def ask(self, text: str, chat_id: str, model: str) -> AsyncGenerator[tuple[int, float], None]:
+    async def ask(self, text: str, chat_id: str, model: str) -> AsyncGenerator[tuple[int, float], None]:
+        """As the page does it: post the message, follow the reply, have the chat shown at its end."""
         self.values[self.named["model"]] = model
-        return self.updates("send", [{"text": text, "files": []}, chat_id])
+        view = await self.post("send", [{"text": text, "files": []}, chat_id])
+        growing_in = view[self.events["send"]["outputs"].index(self.named["growing-in"])]
+        async with (
+            self.http.stream("GET", f"/replies/{growing_in}") as answer,
+            aclosing(answer.aiter_lines()) as lines,
+        ):
+            async for line in lines:
+                if line == "event: end":
+                    break
+                if numbers := TOKEN.findall(line):
+                    yield int(numbers[-1]), time.time()
+        await self.post("settle", [growing_in])
+
+    async def post(self, event: str, data: list[Any]) -> list[Any]:
+        answer = await self.http.post("/gradio_api/run/predict", json=self.body(event, data, self.session))
+        return list(answer.raise_for_status().json()["data"])
 
 
 class PlainVisitor(GradioVisitor):

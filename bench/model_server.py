@@ -5,7 +5,7 @@
 ``POST /set`` says how the next answers come (``rate`` in tokens a second, ``count`` of them, ``delay_s``
 before the first), ``GET /log`` tells when each request came and when each of its tokens was written, by the
 clock of ``time.time``. A token is a word with its number, ``t17``, among some Markdown, so that whoever
-reads the page knows how far it is. Asyncio's own streams: it takes little of a machine that is being measured.
+reads the page knows how far it is. Asyncio's own streams take little of the machine that is measured.
 """
 
 import asyncio

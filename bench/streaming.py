@@ -374,8 +374,8 @@ GROUPS: dict[Callable[[Bench], None], tuple[str, ...]] = {
 
 
 def measure(wanted: Sequence[str]) -> dict[str, float]:
-    with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
-        folder, port = Path(name), free_port()
+    with tempfile.TemporaryDirectory() as home, sync_playwright() as playwright:
+        folder, port = Path(home), free_port()
         pictures = write_pictures(folder / "pictures", 50)
         model = Server(folder, ["-m", "bench.model_server", str(port)], port, "/v1/models")
         browser = launch(playwright.chromium)
@@ -384,8 +384,11 @@ def measure(wanted: Sequence[str]) -> dict[str, float]:
             for group, keys in GROUPS.items():
                 if not wanted or set(wanted) & set(keys):
                     started = time.monotonic()
+                    known = set(bench.report)
                     group(bench)
-                    print(f"{group.__name__}: {time.monotonic() - started:.0f} s", file=sys.stderr)
+                    print(f"{group.__name__}, {time.monotonic() - started:.0f} s", flush=True)
+                    for name in [name for name in bench.report if name not in known]:
+                        print(f"  {name:48}{bench.report[name]:12,.3f}", flush=True)
         finally:
             browser.close()
             model.stop()
@@ -401,8 +404,6 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     options = parser.parse_args()
     report = {name: round(value, 3) for name, value in measure(options.only).items()}
-    for name, value in report.items():
-        print(f"{name:52}{value:12,.3f}")
     if options.json:
         print(json.dumps(report))
 

@@ -21,6 +21,12 @@ class Pages:
         self._newest[session] = mine
         return lambda: self._newest.get(session) is mine
 
+    def now(self, request: gr.Request) -> Callable[[], bool]:
+        """Paint this page without having begun anything; the function says whether nobody has begun since."""
+        session = request.session_hash or ""
+        newest = self._newest.get(session)
+        return lambda: self._newest.get(session) is newest
+
     def forget(self, request: gr.Request) -> None:
         """The page was closed."""
         self._newest.pop(request.session_hash or "", None)
