@@ -10,7 +10,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from backend.admission import Ticket
-from backend.engine import Engine
+from backend.engine import TOGETHER_S, Engine
 from backend.errors import LimitError, NotFoundError, SightlineError
 from backend.store import Store
 from backend.types import (
@@ -25,7 +25,6 @@ from backend.types import (
 )
 
 SAVE_EVERY_S = 1.0
-UPDATE_EVERY_S = 0.05  # 20 updates a second are as many as the eye follows
 HEARTBEAT_S = 0.4  # how often a watcher hears of a reply of which nothing comes
 ARRIVE_S = 5.0  # within which the page that asked comes to watch
 
@@ -91,7 +90,7 @@ class Reply:
         self.task = asyncio.create_task(self._write(asked))
 
     async def watch(self) -> AsyncGenerator[Draft, None]:
-        """The reply as it grows: at most 20 drafts a second, one at least every 0.4 s, the last one over.
+        """The reply as it grows: about 20 drafts a second, one at least every 0.4 s, the last one over.
 
         What comes after a pause is shown at once. When the last watcher leaves before the end and none comes
         within the grace time, the reply ends in the engine too: nobody reads it. A reload takes less.
@@ -103,10 +102,10 @@ class Reply:
         try:
             while True:
                 changed, draft = self._changed, self.draft
+                next_at = time.monotonic() + TOGETHER_S
                 yield draft
                 if draft.is_over:
                     return
-                next_at = time.monotonic() + UPDATE_EVERY_S
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(changed.wait(), HEARTBEAT_S)
                 early_s = next_at - time.monotonic()
