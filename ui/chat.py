@@ -289,7 +289,7 @@ class Chat:
         """The chat to write into: the page's own, or a new one where it is new, or deleted meanwhile."""
         if chat_id:
             try:
-                await asyncio.to_thread(self.store.messages, owner, chat_id)
+                await asyncio.to_thread(self.store.chat, owner, chat_id)
             except NotFoundError:
                 pass
             else:

@@ -231,7 +231,9 @@ def _follow_replies(  # noqa: PLR0917
     settled = gr.Button(visible="hidden", elem_id="settled")
     growing_in.change(None, [growing_in], None, js="chat => sightline.follow(chat)", **quick)
     grown.click(None, None, [growing], js="() => [sightline.grown()]", **quick)
-    settled.click(chat.settle, [chat_id], view, **quick)
+    settled.click(chat.settle, [chat_id], view, **quick).then(
+        None, [growing_in], None, js="chat => sightline.follow(chat)", **quick
+    )
 
 
 def _examples(chat: Chat) -> list[Any] | None:

@@ -1,7 +1,8 @@
 """Which handler may paint a page: the one that began last.
 
-A person who turns to another chat while a reply grows starts a second handler for the same page. Gradio
-can cancel the first, but only by a request of its own, which arrives after the second has begun.
+A person who turns to another chat while a handler still reads the one they have left starts a second for
+the same page. Gradio can cancel the first, but only by a request of its own, which arrives after the second
+has begun.
 """
 
 from collections.abc import Callable

@@ -2,27 +2,37 @@
 (() => {
   "use strict";
   const NEAR = 60; // pixels from the end at which one still reads along
+  const RETRY_MS = 1000, RETRIES = 5;
 
-  let source, messages = [], wait = 0, is_behind = false;
+  let source, messages = [], frame = 0, isBehind = false, failures = 0;
 
   // The reply that grows in the chat that is shown, or in none ("").
   function follow(chat) {
     source?.close();
     source = undefined;
+    messages = []; // nor may a frame that was waited for, as one that is not seen does, show them again
+    isBehind = false;
     if (!chat) return;
     const mine = source = new EventSource(`replies/${encodeURIComponent(chat)}`);
-    const end = () => {
-      mine.close();
+    // The server says what the chat is now, and has the page follow again where the reply is not over.
+    const settle = () => {
       if (source === mine) document.querySelector("#settled").click();
     };
     mine.onmessage = event => {
+      failures = 0;
       const told = JSON.parse(event.data);
       messages = told.messages ?? longer(messages, told.tail);
       paint();
     };
-    mine.addEventListener("end", end);
-    mine.onerror = () => {
-      if (mine.readyState === EventSource.CLOSED) end(); // it ended before this page came; else it tries again
+    mine.addEventListener("end", () => {
+      mine.close();
+      failures = 0;
+      settle();
+    });
+    mine.onerror = () => { // the browser itself tries again where a connection is lost
+      if (mine.readyState !== EventSource.CLOSED) return;
+      setTimeout(settle, RETRY_MS * Math.min(failures, RETRIES));
+      failures += 1;
     };
   }
 
@@ -33,11 +43,11 @@
 
   // At once, but only once in a frame where the browser is slower than the server.
   function paint() {
-    if (wait) return void (is_behind = true);
-    is_behind = false;
-    wait = requestAnimationFrame(() => {
-      wait = 0;
-      if (is_behind) paint();
+    isBehind = frame !== 0;
+    if (isBehind) return;
+    frame = requestAnimationFrame(() => {
+      frame = 0;
+      if (isBehind) paint();
     });
     document.querySelector("#grown").click();
   }
@@ -47,12 +57,12 @@
     const box = document.querySelector("#chat [role=log]"), growing = document.querySelector("#growing");
     if (!box || !growing) return requestAnimationFrame(place);
     box.append(growing);
-    let is_near = true;
+    let isNear = true;
     box.addEventListener("scroll", () => {
-      is_near = box.scrollHeight - box.scrollTop - box.clientHeight < NEAR;
+      isNear = box.scrollHeight - box.scrollTop - box.clientHeight < NEAR;
     }, {passive: true});
     new ResizeObserver(() => {
-      if (is_near) box.scrollTop = box.scrollHeight;
+      if (isNear) box.scrollTop = box.scrollHeight;
     }).observe(growing);
   }
 
