@@ -10,6 +10,7 @@ from typing import Any
 import httpx2
 from playwright.sync_api import BrowserContext, Page
 
+Updates = AsyncGenerator[tuple[int, float], None]  # the newest token of each, and when it came
 TOKEN = re.compile(r"t(\d+)")
 # Looks at each frame, so what counts is what was painted. Of the last texts, because a line of figures
 # may stand below a reply.
@@ -88,7 +89,7 @@ class GradioVisitor:
         rest = [self.values[part] for part in known["inputs"][len(data) :]]
         return {"data": [*data, *rest], "fn_index": known["id"], "session_hash": session, "event_data": None}
 
-    async def updates(self, event: str, data: list[Any]) -> AsyncGenerator[tuple[int, float], None]:
+    async def updates(self, event: str, data: list[Any]) -> Updates:
         """Of each update that brings text: its newest token, and when it came."""
         session = secrets.token_hex(8)
         joined = await self.http.post("/gradio_api/queue/join", json=self.body(event, data, session))
@@ -113,7 +114,7 @@ class SightlineVisitor(GradioVisitor):
         super().__init__(url, {"sightline_visitor": secret or secrets.token_urlsafe(32)})
         self.session = secrets.token_hex(8)
 
-    async def ask(self, text: str, chat_id: str, model: str) -> AsyncGenerator[tuple[int, float], None]:
+    async def ask(self, text: str, chat_id: str, model: str) -> Updates:
         """As the page does it: post the message, follow the reply, have the chat shown at its end."""
         self.values[self.named["model"]] = model
         view = await self.post("send", [{"text": text, "files": []}, chat_id])
@@ -137,12 +138,12 @@ class SightlineVisitor(GradioVisitor):
 class PlainVisitor(GradioVisitor):
     """A visitor of ``bench.plain_chat``."""
 
-    def ask(self, text: str) -> AsyncGenerator[tuple[int, float], None]:
+    def ask(self, text: str) -> Updates:
         said = self.values[self.named["chat"]]
         question = {"role": "user", "content": [{"type": "text", "text": text}], "metadata": None}
         return self.updates("answer", [[*said, question]])
 
 
-async def read(updates: AsyncGenerator[tuple[int, float], None]) -> list[tuple[int, float]]:
+async def read(updates: Updates) -> list[tuple[int, float]]:
     async with aclosing(updates):
         return [update async for update in updates]

@@ -11,38 +11,32 @@ what several share is measured once.
 import argparse
 import asyncio
 import json
-import os
 import secrets
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx2
-import psutil
 from playwright.sync_api import Browser, sync_playwright
 
-from bench.chat_clients import PlainVisitor, SightlineVisitor, WatchedPage, read
+from bench.chat_clients import PlainVisitor, SightlineVisitor, Updates, WatchedPage, read
 from bench.model_server import MODEL
 from bench.seeds import fill, write_pictures
+from bench.servers import Server, Usage, at_rest
 from tests.e2e.app_process import free_port
 from tests.e2e.chromium import launch
 
 Result = TypeVar("Result")
 
-ROOT = Path(__file__).resolve().parents[1]
-START_S = 90
-REST_S = 4.0
 STREAMS = 30
 CHATS = 1000
-CHATS_AT_ONCE = 8
+CHATS_AT_ONCE = 16
 WARM_UP = 100  # chats before the memory is read first
 UNLIMITED = tuple(
     part
@@ -51,73 +45,10 @@ UNLIMITED = tuple(
 )
 
 
-class Server:
-    """A process that serves, and what it takes of the machine."""
-
-    def __init__(self, folder: Path, command: Sequence[str], port: int, path: str) -> None:
-        self.url = f"http://127.0.0.1:{port}"
-        environment = {
-            **os.environ,
-            "GRADIO_ANALYTICS_ENABLED": "False",
-            "GRADIO_TEMP_DIR": f"{folder}/gradio",
-        }
-        with (folder / f"{port}.log").open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, *command], cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT
-            )
-        self._tree = psutil.Process(self._process.pid)
-        deadline = time.monotonic() + START_S
-        while not self._answers(path):
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError((folder / f"{port}.log").read_text(errors="replace")[-3000:])
-            time.sleep(0.2)
-
-    def _answers(self, path: str) -> bool:
-        try:
-            return httpx2.get(self.url + path, timeout=5, trust_env=False).status_code == 200
-        except httpx2.HTTPError:
-            return False
-
-    def cpu_s(self) -> float:
-        """Seconds of CPU that it and its children have had."""
-        tree = [self._tree, *self._tree.children(recursive=True)]
-        return sum(part.cpu_times().user + part.cpu_times().system for part in tree)
-
-    def memory(self) -> int:
-        return int(self._tree.memory_info().rss)
-
-    def stop(self) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(20)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-
-class Usage:
-    """CPU of a server since a moment, less what it takes at rest."""
-
-    def __init__(self, server: Server, rest_per_s: float) -> None:
-        self._server, self._rest = server, rest_per_s
-        self._cpu, self._at = server.cpu_s(), time.monotonic()
-
-    def ms(self) -> float:
-        passed = time.monotonic() - self._at
-        return (self._server.cpu_s() - self._cpu - self._rest * passed) * 1000
-
-
 def apart(work: Coroutine[Any, Any, Result]) -> Result:
     """Run it in a thread: while Playwright runs, this one has an event loop already."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, work).result()
-
-
-def at_rest(server: Server) -> float:
-    """Seconds of CPU it takes in a second of doing nothing."""
-    cpu, at = server.cpu_s(), time.monotonic()
-    time.sleep(REST_S)
-    return (server.cpu_s() - cpu) / (time.monotonic() - at)
 
 
 @dataclass(slots=True)
@@ -278,20 +209,29 @@ class Bench:
 
             self.keep("", apart(ask()), "_30_streams")
 
-    async def _delivered(self, server: Server, rest: float, asks: list[Any]) -> dict[str, float]:
+    async def _delivered(self, server: Server, rest: float, asks: list[Updates]) -> dict[str, float]:
         """Share of the 20 updates a second that came in time, and share of a core."""
         await asyncio.to_thread(self.pace, 20, 240, 1.0)
-        reading = [asyncio.create_task(read(ask)) for ask in asks]
+        came: list[float] = []
+
+        async def note(updates: Updates) -> None:
+            async with aclosing(updates):
+                async for _, at in updates:
+                    came.append(at)
+
+        reading = [asyncio.create_task(note(ask)) for ask in asks]
         await asyncio.sleep(4)  # all have begun
         usage, began = Usage(server, rest), time.time()
         await asyncio.sleep(7)
         cpu, ended = usage.ms(), time.time()
-        done, pending = await asyncio.wait(reading, timeout=45)
-        for task in pending:
+        for task in reading:
             task.cancel()
-        came = [at for task in done for _, at in task.result() if began <= at <= ended]
+        for result in await asyncio.gather(*reading, return_exceptions=True):
+            if isinstance(result, Exception):
+                raise result
+        delivered = sum(began <= at <= ended for at in came)
         return {
-            "delivered_share": len(came) / (20 * (ended - began) * len(asks)),
+            "delivered_share": delivered / (20 * (ended - began) * len(asks)),
             "core_share": cpu / 1000 / (ended - began),
         }
 
@@ -329,7 +269,7 @@ class Bench:
             with self.plain("chatbot", turns) as server, self.page(server, "#box textarea") as page:
                 if not turns:
                     self.report["plain_added_ttft_browser_ms"] = self.first_tokens(page, 5)
-                figures = self.stream(server, page, 600 if not turns else 300)
+                figures = self.stream(server, page, 300)
                 self.keep("plain_", figures, f"_{kind}")
         empty, full = (self.report[f"plain_cpu_ms_per_update_{kind}"] for kind in ("empty", "50_images"))
         self.report["plain_update_ratio_50_images"] = full / empty
