@@ -126,6 +126,8 @@ class Chat:
             for upload in message.uploads:
                 forget_upload(upload)
             view = await self._show(owner, chat_id, self.pages.turn(request), sent=True)
+            if view.chat_id != chat_id:  # the page has turned to another, with what was sent in its composer
+                return View(composer=gr.update(**EMPTY))
             return view._replace(notice=render.remarks(taken.remarks), pages="")
         except SightlineError as error:
             return View(notice=render.notice(str(error)))

@@ -150,7 +150,7 @@ def build(chat: Chat, menu: ModelMenu, panel: Panel, settings: Settings, *, is_d
         growing_in = gr.Textbox(visible="hidden", elem_id="growing-in")
 
         view = list(View(chatbot, composer, notice, chat_id, bar.chats, pages, growing, growing_in))
-        _follow_replies(chat, view, chat_id, growing, growing_in, quick)
+        _follow_replies(chat, view, quick, chat_id=chat_id, growing=growing, growing_in=growing_in)
 
         asked = list(choices.values())
         composer.submit(chat.send, [composer, chat_id, detail, pages, *asked], view, **quick)
@@ -215,13 +215,14 @@ def _keep_settings(
             change(None, [setting], None, js=js_keep(name), **quick)
 
 
-def _follow_replies(  # noqa: PLR0917
+def _follow_replies(
     chat: Chat,
     view: list[Any],
+    quick: dict[str, Any],
+    *,
     chat_id: gr.Textbox,
     growing: gr.Chatbot,
     growing_in: gr.Textbox,
-    quick: dict[str, Any],
 ) -> None:
     """Let the page's script show a reply as it grows, and the server what became of it.
 

@@ -1337,6 +1337,29 @@ async def test_the_end_of_a_reply_does_not_paint_over_what_was_turned_to_meanwhi
     assert await settling == View()
 
 
+async def test_who_turns_away_while_a_message_is_sent_finds_the_composer_empty(
+    visitor: Visitor, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, held, go_on = visitor.chat.store.messages, threading.Event(), threading.Event()
+
+    def slowly(owner: str, chat_id: str) -> list[StoredMessage]:
+        held.set()
+        assert go_on.wait(10)
+        return read(owner, chat_id)
+
+    engine.will_answer("A cat.")
+    monkeypatch.setattr(visitor.chat.store, "messages", slowly)
+    sending = asyncio.create_task(visitor.send("What is this?"))
+    assert await asyncio.to_thread(held.wait, 10)
+
+    await visitor.chat.new_chat(visitor.request)
+    go_on.set()
+    seen = await sending
+
+    assert seen.views == [View(composer=gr.update(value={"text": "", "files": []}))]
+    await visitor.ended()
+
+
 async def test_a_reply_that_nobody_follows_any_more_ends(visitor: Visitor, growing: Growing) -> None:
     opened = await visitor.chat.open_chat(growing.first, visitor.request)
     await growing.views.aclose()
