@@ -4,7 +4,9 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +20,7 @@ from backend.replies import Asked, Replies
 from backend.router import Router
 from backend.sizing import auto_side
 from backend.store import Store
-from backend.types import ChatRequest, Message, ModelInfo, Text
+from backend.types import ChatRequest, Image, Message, ModelInfo, Text
 from ui import render
 from ui.fetching import Fetching, check_count
 from ui.growing import show
@@ -110,19 +112,12 @@ class Chat:
                 if taken.errors:
                     refused = render.refusals(taken.errors)
                     return View(composer=_composer(message.text, taken.kept), notice=refused)
-                chat_id = await self._chat(owner, read_id(posted_id))
-                with self.replies.claim(owner, chat_id):
-                    _, reply = await asyncio.to_thread(
-                        self.store.add_question,
-                        owner,
-                        chat_id,
-                        message.text.strip(),
-                        taken.pictures,
-                        choices.model,
-                        max_messages=self.settings.max_chat_messages,
-                        max_images=self.settings.max_images_per_chat,
+                posted, text = read_id(posted_id), message.text.strip()
+                with self.replies.claim(owner, posted) if posted else nullcontext():
+                    chat_id, reply_id = await asyncio.to_thread(
+                        self._store, owner, posted, text, taken.pictures, choices.model
                     )
-                    self._begin(owner, chat_id, reply.id, choices, ticket)
+                    self._begin(owner, chat_id, reply_id, choices, ticket)
             for upload in message.uploads:
                 forget_upload(upload)
             view = await self._show(owner, chat_id, self.pages.turn(request), sent=True)
@@ -287,16 +282,23 @@ class Chat:
     def _lay_down(self, owner: str, data: bytes, name: str) -> Json:
         return shown_file(self.uploads.keep(owner, name, data), name)
 
-    async def _chat(self, owner: str, chat_id: str) -> str:
-        """The chat to write into: the page's own, or a new one where it is new, or deleted meanwhile."""
+    def _store(
+        self, owner: str, chat_id: str, text: str, pictures: Sequence[Image], model: str
+    ) -> tuple[str, str]:
+        """Write a question into a chat, into a new one where it is new or was deleted meanwhile.
+
+        Returns the ids of the chat and of the reply. In one go, since a thread takes milliseconds to begin.
+        """
+        add = partial(
+            self.store.add_question,
+            max_messages=self.settings.max_chat_messages,
+            max_images=self.settings.max_images_per_chat,
+        )
         if chat_id:
-            try:
-                await asyncio.to_thread(self.store.chat, owner, chat_id)
-            except NotFoundError:
-                pass
-            else:
-                return chat_id
-        return (await asyncio.to_thread(self.store.create_chat, owner)).id
+            with suppress(NotFoundError):
+                return chat_id, add(owner, chat_id, text, pictures, model)[1].id
+        chat_id = self.store.create_chat(owner).id
+        return chat_id, add(owner, chat_id, text, pictures, model)[1].id
 
     async def listed(self, owner: str, chat_id: str) -> Any:
         """The list of chats, standing on one of them."""

@@ -7,14 +7,15 @@ from .visitor import Visitor
 
 LOG = "#chat [role=log]"
 BELOW = "box => box.scrollHeight - box.scrollTop - box.clientHeight"
-# How far below the last question the reply stands, of each frame in which there is one.
-RECORD_PLACES = """() => {
+# How far below a question its reply stands, of each frame in which there is one.
+RECORD_PLACES = """asked => {
   window.places = [];
   const look = () => {
     const question = [...document.querySelectorAll("#chat [data-testid=user]")].at(-1);
-    const reply = [...document.querySelectorAll("#chat [data-testid=bot]")].find(text => question &&
-      question.compareDocumentPosition(text) & Node.DOCUMENT_POSITION_FOLLOWING && text.querySelector("p"));
-    if (reply) window.places.push(reply.getBoundingClientRect().y - question.getBoundingClientRect().y);
+    const reply = [...document.querySelectorAll("#chat [data-testid=bot]")].find(text =>
+      question?.compareDocumentPosition(text) & Node.DOCUMENT_POSITION_FOLLOWING && text.querySelector("p"));
+    if (reply && question.textContent.includes(asked))
+      window.places.push(reply.getBoundingClientRect().y - question.getBoundingClientRect().y);
     requestAnimationFrame(look);
   };
   look();
@@ -39,7 +40,7 @@ def test_what_was_said_before_is_left_alone(visitor: Visitor) -> None:
 
 def test_nothing_moves_while_a_reply_grows_or_ends(visitor: Visitor) -> None:
     visitor.ask("What is in this picture?", {"blue.png": BLUE_SQUARE})
-    visitor.page.evaluate(RECORD_PLACES)
+    visitor.page.evaluate(RECORD_PLACES, "in detail")
 
     visitor.ask("Describe this picture in detail.")
 
