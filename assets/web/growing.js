@@ -4,7 +4,7 @@
   const NEAR = 60; // pixels from the end at which one still reads along
   const RETRY_MS = 1000, RETRIES = 5;
 
-  let source, messages = [], frame = 0, isBehind = false, failures = 0;
+  let source, growing, messages = [], frame = 0, isBehind = false, failures = 0;
 
   // The reply that grows in the chat that is shown, or in none ("").
   function follow(chat) {
@@ -13,6 +13,7 @@
     messages = []; // nor may a frame that was waited for, as one that is not seen does, show them again
     isBehind = false;
     if (!chat) return;
+    place();
     const mine = source = new EventSource(`replies/${encodeURIComponent(chat)}`);
     // The server says what the chat is now, and has the page follow again where the reply is not over.
     const settle = () => {
@@ -52,10 +53,13 @@
     document.querySelector("#grown").click();
   }
 
-  // Below the last message, in what scrolls; and whoever is at the end stays there.
+  // Below the last message, in what scrolls; and whoever is at the end stays there. Again where Gradio has
+  // made one of the two anew, and the other is out of the page with what it was in.
   function place() {
-    const box = document.querySelector("#chat [role=log]"), growing = document.querySelector("#growing");
+    growing = document.querySelector("#growing") ?? growing;
+    const box = document.querySelector("#chat [role=log]");
     if (!box || !growing) return requestAnimationFrame(place);
+    if (growing.parentElement === box) return;
     box.append(growing);
     let isNear = true;
     box.addEventListener("scroll", () => {
