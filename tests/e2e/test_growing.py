@@ -92,6 +92,16 @@ def test_a_page_that_is_turned_away_follows_again(visitor: Visitor) -> None:
     expect(visitor.footers).to_have_text(["Stopped."])
 
 
+def test_a_reply_finds_its_place_again(visitor: Visitor) -> None:
+    # As where Gradio makes the conversation anew, with all that was put into it.
+    visitor.page.evaluate("document.querySelector('#growing').remove()")
+
+    visitor.send_for_endless_reply("Describe this picture.", {"red.png": RED_CIRCLE})
+
+    visitor.stop_button.click()
+    expect(visitor.footers).to_have_text(["Stopped."])
+
+
 def test_two_pages_show_the_same_reply(visitor: Visitor) -> None:
     visitor.send_for_endless_reply("Describe this picture.", {"red.png": RED_CIRCLE})
     other = visitor.context.new_page()
