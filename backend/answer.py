@@ -1,19 +1,26 @@
 """An answer as it arrives: lines of server-sent events (WHATWG HTML, 9.2), and what their JSON says."""
 
+import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from backend import engine_errors
+from backend.engine import TOGETHER_S
 from backend.engine_errors import Peer
 from backend.types import Event, FinishReason, ReasoningDelta, Stats, TextDelta
 
 MAX_LINE_BYTES = 4 * 2**20
 MAX_CHARS = 1_000_000  # of an answer with its thoughts: some 200,000 tokens
+EAGER_READS = 4  # which hold the first token
+LARGE_BYTES = 2**14  # of which more follow at once: an answer in one piece
 
 
 async def read_lines(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-    """The lines of a body. httpx's own reader ends them at U+2028 too, which may stand inside of JSON.
+    """The lines of a body that have something in them.
+
+    httpx's own reader ends them at U+2028 too, which may stand inside of JSON.
 
     Raises:
         ValueError: a line has no end.
@@ -23,12 +30,40 @@ async def read_lines(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None
         first, *others = chunk.split(b"\n")
         rest += first
         for begun in others:
-            yield bytes(rest).removesuffix(b"\r")
+            if line := bytes(rest).removesuffix(b"\r"):
+                yield line
             rest[:] = begun
         if len(rest) > MAX_LINE_BYTES:
             raise ValueError("a line without end")
     if rest:
         yield bytes(rest)
+
+
+@contextmanager
+def read_together(network: Any) -> Iterator[None]:
+    """Let a connection be read only now and then, after its first few bytes, and then all that has come.
+
+    To be woken for each token costs more than everything that is then done with it. ``network`` is httpx's
+    extension ``network_stream``, or None where no network is.
+    """
+    if network is None:
+        yield
+        return
+    read, clock, reads, next_at = network.read, asyncio.get_running_loop().time, 0, 0.0
+
+    async def rarely(max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpx's
+        nonlocal reads, next_at
+        if reads >= EAGER_READS:
+            await asyncio.sleep(next_at - clock())
+        data: bytes = await read(max_bytes, timeout)
+        reads, next_at = reads + 1, clock() + TOGETHER_S * (len(data) < LARGE_BYTES)
+        return data
+
+    network.read = rarely
+    try:
+        yield
+    finally:
+        del network.read  # the connection may be used again
 
 
 class Progress:

@@ -11,6 +11,8 @@ from typing import Any
 
 import httpx2
 
+from backend.engine import TOGETHER_S
+
 AsgiMessage = MutableMapping[str, Any]
 AsgiApp = Callable[
     [
@@ -23,10 +25,8 @@ AsgiApp = Callable[
 Head = tuple[int, list[tuple[bytes, bytes]]]
 
 # Waking the caller's thread for every token of a fast model costs the application some percent of its
-# speed. After the first few chunks, which hold the first token, those of 25 ms travel together:
-# half the time between two updates of the page.
+# speed. After the first few chunks, which hold the first token, they travel together.
 EAGER_CHUNKS = 4
-BATCH_S = 0.025
 
 
 class _Body(httpx2.AsyncByteStream):
@@ -136,7 +136,7 @@ class _Exchange:
             if self._sends <= EAGER_CHUNKS:
                 self._flush()
             elif not waiting:
-                self._there.call_later(BATCH_S, self._flush)
+                self._there.call_later(TOGETHER_S, self._flush)
 
     def _flush(self) -> None:
         """Hand over what was sent since the last time; on the application's loop."""

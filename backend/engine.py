@@ -5,6 +5,11 @@ from typing import Protocol
 
 from backend.types import Capabilities, ChatRequest, Event
 
+# Tokens that come within this time travel together, from the model to the eye: about 20 updates a second,
+# as many as it follows. Each step that waits waits this long, so that what one has let through the next does
+# not hold.
+TOGETHER_S = 0.045
+
 
 class Engine(Protocol):
     """Something that answers chat requests, in this process or over a network.

@@ -15,7 +15,7 @@ import httpx2
 import openai
 
 from backend import engine_errors, token_count
-from backend.answer import MAX_LINE_BYTES, Progress, read_lines
+from backend.answer import MAX_LINE_BYTES, Progress, read_lines, read_together
 from backend.dialect import Dialect, learn, wire_body
 from backend.engine_errors import Peer, Refusal
 from backend.errors import EngineError
@@ -156,6 +156,7 @@ class OpenAIEngine:
             ignored = dialect.ignored(request.sampling)
             progress = Progress(started, self._peer)
             del body, request  # with their pictures, which nobody needs while the answer streams
+            stack.enter_context(read_together(response.http_response.extensions.get("network_stream")))
             async with aclosing(self._read(response, progress)) as events:
                 async for event in events:
                     yield event
@@ -203,7 +204,7 @@ class OpenAIEngine:
                     name, _, data = line.removeprefix(BOM).partition(b":")
                     if not begun and line.strip() and name not in SSE_FIELDS:
                         data = await self._whole(line, lines, response)  # the server does not stream
-                    elif name != b"data":  # a comment that keeps the connection alive, or an empty line
+                    elif name != b"data":  # a comment that keeps the connection alive
                         continue
                     begun = True
                     if data.strip() == b"[DONE]":

@@ -10,7 +10,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from backend.admission import Ticket
-from backend.engine import Engine
+from backend.engine import TOGETHER_S, Engine
 from backend.errors import LimitError, NotFoundError, SightlineError
 from backend.store import Store
 from backend.types import (
@@ -25,8 +25,8 @@ from backend.types import (
 )
 
 SAVE_EVERY_S = 1.0
-UPDATE_EVERY_S = 0.05  # 20 updates a second are as many as the eye follows
-HEARTBEAT_S = 0.4  # how soon a watcher that has gone is noticed
+HEARTBEAT_S = 0.4  # how often a watcher hears of a reply of which nothing comes
+ARRIVE_S = 5.0  # within which the page that asked comes to watch
 
 log = logging.getLogger(__name__)
 
@@ -83,39 +83,48 @@ class Reply:
         self._watchers = 0
         self._grace_s = grace_s
         self._leaving: asyncio.Task[None] | None = None
+        self._arriving = asyncio.get_running_loop().call_later(max(ARRIVE_S, grace_s), self._end)
         self._saved_at = time.monotonic()
         self._saving: asyncio.Task[None] | None = None
         self._stoppable = True
         self.task = asyncio.create_task(self._write(asked))
 
     async def watch(self) -> AsyncGenerator[Draft, None]:
-        """The reply as it grows: at most 20 drafts a second, one at least every 0.4 s, the last one over.
+        """The reply as it grows: about 20 drafts a second, one at least every 0.4 s, the last one over.
 
-        When the last watcher leaves before the end and none comes within the grace time, the reply ends
-        in the engine too: nobody reads it. A reload takes less.
+        What comes after a pause is shown at once. When the last watcher leaves before the end and none comes
+        within the grace time, the reply ends in the engine too: nobody reads it. A reload takes less.
         """
         self._watchers += 1
+        self._arriving.cancel()
         if self._leaving is not None:
             self._leaving.cancel()
         try:
             while True:
-                changed = self._changed
-                draft = self.draft
+                changed, draft = self._changed, self.draft
+                next_at = time.monotonic() + TOGETHER_S
                 yield draft
                 if draft.is_over:
                     return
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(changed.wait(), HEARTBEAT_S)
-                    if not self.draft.is_over:
-                        await asyncio.sleep(UPDATE_EVERY_S)
+                early_s = next_at - time.monotonic()
+                if early_s > 0 and not self.draft.is_over:
+                    await asyncio.sleep(early_s)
         finally:
             self._watchers -= 1
-            if self._watchers == 0 and not self.draft.is_over:
-                self._leaving = asyncio.create_task(self._end_unwatched())
+            if self._watchers == 0:
+                self._end(self._grace_s)
 
-    async def _end_unwatched(self) -> None:
-        await asyncio.sleep(self._grace_s)
-        await self.stop()
+    def _end(self, after_s: float = 0.0) -> None:
+        """Nobody watches: end it, unless somebody comes within this time."""
+
+        async def leave() -> None:
+            await asyncio.sleep(after_s)
+            await self.stop()
+
+        if not self.draft.is_over:
+            self._leaving = asyncio.create_task(leave())
 
     async def stop(self) -> None:
         """End it now, keep what has come, and wait until that is stored."""
@@ -132,6 +141,7 @@ class Reply:
             end = replace(await self._take(self._answer(asked)), place=0)
         finally:
             self.ticket.leave()
+            self._arriving.cancel()
         self._stoppable = False
         try:
             await self._save(end)

@@ -1,11 +1,12 @@
-"""Handlers of the chat window: from a posted message to the views of its growing reply."""
+"""Handlers of the chat window: from a posted message to the view in which its reply grows."""
 
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,12 +16,13 @@ from backend.admission import Admission, Ticket
 from backend.config import Settings
 from backend.errors import LimitError, NotFoundError, SightlineError
 from backend.metrics import Metrics
-from backend.replies import Asked, Draft, Replies, Reply
+from backend.replies import Asked, Replies
 from backend.router import Router
 from backend.store import Store
-from backend.types import Capabilities, ChatRequest, Message, ModelInfo, Text
+from backend.types import ChatRequest, Image, Message, ModelInfo, Text
 from ui import render
 from ui.fetching import Fetching, check_count
+from ui.growing import show
 from ui.intake import Intake, Looks
 from ui.pages import Pages
 from ui.payload import (
@@ -52,9 +54,9 @@ class View(NamedTuple):
     chat_id: Any = gr.skip()
     chats: Any = gr.skip()
     pages: Any = gr.skip()
+    growing: Any = gr.skip()
+    growing_in: Any = gr.skip()
 
-
-Views = AsyncGenerator[View, None]
 
 EMPTY: Json = {"value": {"text": "", "files": []}}
 
@@ -94,8 +96,8 @@ class Chat:
 
     async def send(
         self, composed: Any, posted_id: Any, detail: Any, pages: Any, request: gr.Request, *settings: Any
-    ) -> Views:
-        """Take a message, store it, and show the reply as it grows. What is refused stays in the composer."""
+    ) -> View:
+        """Take a message, store it, and begin the reply. What is refused stays in the composer."""
         choices = read_choices(*settings)
         try:
             owner = require_owner(request)
@@ -106,34 +108,24 @@ class Chat:
                 looks = Looks(read_detail(detail), model.vision, read_pages(pages), ticket.address)
                 taken = await self.intake.take(owner, message.uploads, looks)
                 if taken.errors:
-                    yield View(
-                        composer=_composer(message.text, taken.kept), notice=render.refusals(taken.errors)
+                    refused = render.refusals(taken.errors)
+                    return View(composer=_composer(message.text, taken.kept), notice=refused)
+                posted, text = read_id(posted_id), message.text.strip()
+                with self.replies.claim(owner, posted) if posted else nullcontext():
+                    chat_id, reply_id = await asyncio.to_thread(
+                        self._store, owner, posted, text, taken.pictures, choices.model
                     )
-                    return
-                chat_id = await self._chat(owner, read_id(posted_id))
-                with self.replies.claim(owner, chat_id):
-                    _, reply = await asyncio.to_thread(
-                        self.store.add_question,
-                        owner,
-                        chat_id,
-                        message.text.strip(),
-                        taken.pictures,
-                        choices.model,
-                        max_messages=self.settings.max_chat_messages,
-                        max_images=self.settings.max_images_per_chat,
-                    )
-                    self._begin(owner, chat_id, reply.id, choices, ticket)
+                    self._begin(owner, chat_id, reply_id, choices, ticket)
+            for upload in message.uploads:
+                forget_upload(upload)
+            view = await self._show(owner, chat_id, self.pages.turn(request), sent=True)
+            if view.chat_id != chat_id:  # the page has turned to another, with what was sent in its composer
+                return View(composer=gr.update(**EMPTY))
+            return view._replace(notice=render.remarks(taken.remarks), pages="")
         except SightlineError as error:
-            yield View(notice=render.notice(str(error)))
-            return
-        for upload in message.uploads:
-            forget_upload(upload)
-        async with aclosing(self._follow(owner, chat_id, request, sent=True)) as views:
-            async for view in views:
-                first = view.notice == ""
-                yield view._replace(notice=render.remarks(taken.remarks), pages="") if first else view
+            return View(notice=render.notice(str(error)))
 
-    async def retry(self, posted_id: Any, request: gr.Request, *settings: Any) -> Views:
+    async def retry(self, posted_id: Any, request: gr.Request, *settings: Any) -> View:
         """Answer the last question once more, in the place of the last reply."""
         chat_id, choices = read_id(posted_id), read_choices(*settings)
         try:
@@ -142,12 +134,9 @@ class Chat:
             with self.replies.claim(owner, chat_id), self._admit(owner, request) as ticket:
                 reply = await asyncio.to_thread(self.store.retry, owner, chat_id, choices.model)
                 self._begin(owner, chat_id, reply.id, choices, ticket)
+            return await self._show(owner, chat_id, self.pages.turn(request))
         except SightlineError as error:
-            yield View(notice=render.notice(str(error)))
-            return
-        async with aclosing(self._follow(owner, chat_id, request)) as views:
-            async for view in views:
-                yield view
+            return View(notice=render.notice(str(error)))
 
     def _begin(self, owner: str, chat_id: str, reply_id: str, choices: Choices, ticket: Ticket) -> None:
         """Let the engine write the reply, from everything that was said before it."""
@@ -160,40 +149,37 @@ class Chat:
 
         self.replies.start(owner, chat_id, reply_id, Asked(choices.model, request, ticket))
 
-    async def _follow(self, owner: str, chat_id: str, request: gr.Request, *, sent: bool = False) -> Views:
-        """Show a chat, and go on while a reply grows in it and the page shows nothing else.
+    async def _show(
+        self, owner: str, chat_id: str, is_shown: Callable[[], bool], *, sent: bool = False
+    ) -> View:
+        """A chat, and the reply that grows in it, which the page then follows by itself (ui/growing.py).
 
         ``sent``: the composer's message is in the chat now.
         """
-        growing = self.replies.growing(owner, chat_id)
-        if growing is None:
-            shown = render.conversation(await asyncio.to_thread(self.store.messages, owner, chat_id))
-            self.pages.turn(request)
-            yield View(shown, _idle(sent), "", chat_id, await self.listed(owner, chat_id))
-            return
-        async with aclosing(growing.watch()) as drafts:
-            draft = await anext(drafts)  # from here on it has a watcher, and ends when the page goes
-            messages = await asyncio.to_thread(self.store.messages, owner, chat_id)
-            is_shown = self.pages.turn(request)
-            before = render.conversation(messages[:-1])
-            shown = before + render.reply(draft, await self._loading(growing, draft))
-            yield View(shown, _busy(sent), "", chat_id, await self.listed(owner, chat_id))
-            async for draft in drafts:
-                loading = await self._loading(growing, draft)
-                if not is_shown():
-                    yield View()  # Gradio sends the last view once more
-                    return
-                yield View(before + render.reply(draft, loading))
-        yield View(composer=_idle(), chats=await self.listed(owner, chat_id)) if is_shown() else View()
+        reply = self.replies.growing(owner, chat_id)
+        messages = await asyncio.to_thread(self.store.messages, owner, chat_id)
+        chats = await self.listed(owner, chat_id)
+        if reply is None:
+            shown, composer, growing, growing_in = render.conversation(messages), _idle(sent), [], ""
+        else:
+            shown, composer, growing_in = render.conversation(messages[:-1]), _busy(sent), chat_id
+            growing = await show(reply, reply.draft, self.router)
+        view = View(shown, composer, "", chat_id, chats, growing=growing, growing_in=growing_in)
+        return view if is_shown() else View()
 
-    async def _loading(self, reply: Reply, draft: Draft) -> Capabilities | None:
-        """How far the engine is, while a reply waits for it."""
-        if draft.text or draft.reasoning or draft.is_over or draft.place:
-            return None
-        return await self.router.capabilities_of(reply.model)
+    async def settle(self, posted_id: Any, request: gr.Request) -> View:
+        """The chat as it is stored, when the reply that grew in it is over."""
+        is_shown = self.pages.now(request)
+        try:
+            view = await self._show(require_owner(request), read_id(posted_id), is_shown)
+        except NotFoundError:  # it was deleted meanwhile, and the page shows another
+            return View()
+        except SightlineError as error:
+            return View(composer=_idle(), notice=render.notice(str(error)))
+        return view._replace(notice=gr.skip())  # what was said of the message that was sent
 
     async def stop(self, posted_id: Any, request: gr.Request) -> None:
-        """End the reply; the handler that shows it sees the end."""
+        """End the reply; the page that follows it sees the end."""
         try:
             await self.replies.stop(require_owner(request), read_id(posted_id))
         except SightlineError:
@@ -201,30 +187,20 @@ class Chat:
 
     # Chats.
 
-    async def open_page(self, request: gr.Request) -> Views:
+    async def open_page(self, request: gr.Request) -> View:
         """The last chat of this visitor, when the page opens."""
         try:
-            owner = require_owner(request)
-            chats = await asyncio.to_thread(self.store.chats, owner)
+            chats = await asyncio.to_thread(self.store.chats, require_owner(request))
         except SightlineError as error:
-            yield View(notice=render.notice(str(error)))
-            return
-        if not chats:
-            yield View()  # a generator that yields nothing would empty every component
-            return
-        async with aclosing(self.open_chat(chats[0].id, request)) as views:
-            async for view in views:
-                yield view
+            return View(notice=render.notice(str(error)))
+        return await self.open_chat(chats[0].id, request) if chats else View()
 
-    async def open_chat(self, posted_id: Any, request: gr.Request) -> Views:
+    async def open_chat(self, posted_id: Any, request: gr.Request) -> View:
         """One of this visitor's chats."""
         try:
-            owner = require_owner(request)
-            async with aclosing(self._follow(owner, read_id(posted_id), request)) as views:
-                async for view in views:
-                    yield view
+            return await self._show(require_owner(request), read_id(posted_id), self.pages.turn(request))
         except SightlineError as error:
-            yield View(notice=render.notice(str(error)))
+            return View(notice=render.notice(str(error)))
 
     async def new_chat(self, request: gr.Request) -> View:
         """An empty chat; it is stored with its first message."""
@@ -233,7 +209,7 @@ class Chat:
             chats = await self.listed(require_owner(request), "")
         except SightlineError as error:
             return View(notice=render.notice(str(error)))
-        return View(chatbot=[], composer=_idle(), notice="", chat_id="", chats=chats)
+        return View([], _idle(), "", "", chats, growing=[], growing_in="")
 
     async def leave(self, request: gr.Request) -> None:
         """The page was closed."""
@@ -304,16 +280,23 @@ class Chat:
     def _lay_down(self, owner: str, data: bytes, name: str) -> Json:
         return shown_file(self.uploads.keep(owner, name, data), name)
 
-    async def _chat(self, owner: str, chat_id: str) -> str:
-        """The chat to write into: the page's own, or a new one where it is new, or deleted meanwhile."""
+    def _store(
+        self, owner: str, chat_id: str, text: str, pictures: Sequence[Image], model: str
+    ) -> tuple[str, str]:
+        """Write a question into a chat, into a new one where it is new or was deleted meanwhile.
+
+        Returns the ids of the chat and of the reply. In one go, since a thread takes milliseconds to begin.
+        """
+        add = partial(
+            self.store.add_question,
+            max_messages=self.settings.max_chat_messages,
+            max_images=self.settings.max_images_per_chat,
+        )
         if chat_id:
-            try:
-                await asyncio.to_thread(self.store.messages, owner, chat_id)
-            except NotFoundError:
-                pass
-            else:
-                return chat_id
-        return (await asyncio.to_thread(self.store.create_chat, owner)).id
+            with suppress(NotFoundError):
+                return chat_id, add(owner, chat_id, text, pictures, model)[1].id
+        chat_id = self.store.create_chat(owner).id
+        return chat_id, add(owner, chat_id, text, pictures, model)[1].id
 
     async def listed(self, owner: str, chat_id: str) -> Any:
         """The list of chats, standing on one of them."""

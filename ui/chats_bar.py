@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,7 +10,7 @@ import gradio as gr
 
 from backend.errors import NotFoundError, SightlineError
 from ui import render
-from ui.chat import EMPTY, Chat, View, Views
+from ui.chat import EMPTY, Chat, View
 from ui.payload import read_id
 from ui.visitors import require_owner
 
@@ -107,22 +106,18 @@ class ChatsBar:
         view = await self.chat.new_chat(request)
         return (*view._replace(notice=render.deleted(found.title)), chat_id)
 
-    async def restore_chat(self, posted_id: Any, request: gr.Request) -> Views:
+    async def restore_chat(self, posted_id: Any, request: gr.Request) -> View:
         """Undo the deletion, and show the chat."""
         try:
             owner, chat_id = require_owner(request), read_id(posted_id)
             await asyncio.to_thread(self.chat.store.restore_chat, owner, chat_id)
         except NotFoundError:
-            yield View(notice=render.notice("It is too late: this chat is deleted for good."))
-            return
+            return View(notice=render.notice("It is too late: this chat is deleted for good."))
         except SightlineError as error:
-            yield View(notice=render.notice(str(error)))
-            return
-        async with aclosing(self.chat.open_chat(chat_id, request)) as views:
-            async for view in views:
-                yield view
+            return View(notice=render.notice(str(error)))
+        return await self.chat.open_chat(chat_id, request)
 
-    async def imported(self, answer: Any, request: gr.Request) -> Views:
+    async def imported(self, answer: Any, request: gr.Request) -> View:
         """Show what the page's script was told of a file: the new chat's id, or why there is none."""
         try:
             told = json.loads(read_id(answer))
@@ -131,11 +126,8 @@ class ChatsBar:
         told = told if isinstance(told, dict) else {}
         if "chat" not in told:
             words = read_id(told.get("error"))[:MAX_TOLD_CHARS]
-            yield View(notice=render.notice(words or "The file could not be imported. Try again."))
-            return
-        async with aclosing(self.chat.open_chat(told["chat"], request)) as views:
-            async for view in views:
-                yield view
+            return View(notice=render.notice(words or "The file could not be imported. Try again."))
+        return await self.chat.open_chat(told["chat"], request)
 
     async def forget(self, confirmed: Any, request: gr.Request) -> View:
         """Delete everything of this visitor, after the person said yes: chats, pictures, what waits."""
@@ -215,7 +207,6 @@ def connect(
     notice: gr.HTML,
     plain: dict[str, Any],
     quick: dict[str, Any],
-    watching: dict[str, Any],
 ) -> None:
     """Say which handler answers what. ``view`` are the outputs of ``View``, ``undo`` brings a chat back."""
     deleted = gr.Textbox(visible="hidden", elem_id="deleted-chat")
@@ -225,7 +216,7 @@ def connect(
     chat = handlers.chat
     bar.new.click(chat.new_chat, None, view, **plain)
     for choice in (bar.chats, bar.found):
-        choice.input(chat.open_chat, [choice], view, trigger_mode="multiple", **watching)
+        choice.input(chat.open_chat, [choice], view, trigger_mode="multiple", **quick)
     search, found = [bar.query, chat_id], [bar.found]
     bar.query.change(handlers.search, search, found, trigger_mode="always_last", **quick)
     chat_id.change(handlers.search, search, found, **quick)  # a chat that was found may be deleted
@@ -241,6 +232,6 @@ def connect(
             handlers.search, search, found, **quick
         )
     bar.delete.click(handlers.delete_chat, [chat_id], [*view, deleted], **plain)
-    undo.click(handlers.restore_chat, [deleted], view, **watching)
-    answered.click(handlers.imported, [answer], view, **watching)
+    undo.click(handlers.restore_chat, [deleted], view, **quick)
+    answered.click(handlers.imported, [answer], view, **quick)
     bar.forget.click(handlers.forget, [confirmed], view, js=JS_CONFIRM_FORGET, **plain)

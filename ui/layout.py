@@ -110,7 +110,8 @@ def build(chat: Chat, menu: ModelMenu, panel: Panel, settings: Settings, *, is_d
         gr.HTML(HEADER, padding=False)
         if is_demo:
             gr.HTML(DEMO_BANNER, padding=False, elem_id="demo-banner")
-        chatbot = _chatbot(chat)
+        chatbot = _chatbot("chat", placeholder=EMPTY_CHAT, examples=_examples(chat))
+        growing = _chatbot("growing")  # which the page's script puts below the last message of the other
         with gr.Row(elem_id="notice-row"):
             notice = gr.HTML("", padding=False, elem_id="notice")
             undo_button = gr.Button("Undo", size="sm", min_width=60, scale=0, elem_id="undo-address")
@@ -146,15 +147,15 @@ def build(chat: Chat, menu: ModelMenu, panel: Panel, settings: Settings, *, is_d
         pasted = gr.Textbox(visible="hidden", elem_id="pasted-address")
         paste_button = gr.Button(visible="hidden", elem_id="paste-address")
         fetched = gr.JSON(visible="hidden", elem_id="fetched-file")
+        growing_in = gr.Textbox(visible="hidden", elem_id="growing-in")
 
-        view = list(View(chatbot, composer, notice, chat_id, bar.chats, pages))
-        # Who may stream, backend/admission.py says, and who may fetch, backend/fetch.py.
-        watching = plain | {"concurrency_limit": None}
+        view = list(View(chatbot, composer, notice, chat_id, bar.chats, pages, growing, growing_in))
+        _follow_replies(chat, view, quick, chat_id=chat_id, growing=growing, growing_in=growing_in)
 
         asked = list(choices.values())
-        composer.submit(chat.send, [composer, chat_id, detail, pages, *asked], view, **watching)
-        chatbot.retry(chat.retry, [chat_id, *asked], view, **watching)
-        page.load(chat.open_page, None, view, **watching)
+        composer.submit(chat.send, [composer, chat_id, detail, pages, *asked], view, **quick)
+        chatbot.retry(chat.retry, [chat_id, *asked], view, **quick)
+        page.load(chat.open_page, None, view, **quick)
         page.unload(chat.leave)
         _keep_settings(menu, page, refresh_button, choices, facts=facts, detail=detail, quick=quick)
         composer.stop(chat.stop, [chat_id], None, **quick)
@@ -167,11 +168,11 @@ def build(chat: Chat, menu: ModelMenu, panel: Panel, settings: Settings, *, is_d
             notice=notice,
             plain=plain,
             quick=quick,
-            watching=watching,
         )
         chatbot.example_select(chat.fill_example, None, view, **quick)
 
         fetching = chat.fetching
+        watching = plain | {"concurrency_limit": None}  # who may fetch, backend/fetch.py says
         for trigger, handler, source, js in (
             (add_button.click, fetching.fetch, address, None),
             (address.submit, fetching.fetch, address, None),
@@ -214,11 +215,36 @@ def _keep_settings(
             change(None, [setting], None, js=js_keep(name), **quick)
 
 
-def _chatbot(chat: Chat) -> gr.Chatbot:
-    examples: list[Any] = [
+def _follow_replies(
+    chat: Chat,
+    view: list[Any],
+    quick: dict[str, Any],
+    *,
+    chat_id: gr.Textbox,
+    growing: gr.Chatbot,
+    growing_in: gr.Textbox,
+) -> None:
+    """Let the page's script show a reply as it grows, and the server what became of it.
+
+    It grows in a Chatbot of its own: with each update Gradio goes through all messages of a Chatbot.
+    """
+    grown = gr.Button(visible="hidden", elem_id="grown")
+    settled = gr.Button(visible="hidden", elem_id="settled")
+    growing_in.change(None, [growing_in], None, js="chat => sightline.follow(chat)", **quick)
+    grown.click(None, None, [growing], js="() => [sightline.grown()]", **quick)
+    settled.click(chat.settle, [chat_id], view, **quick).then(
+        None, [growing_in], None, js="chat => sightline.follow(chat)", **quick
+    )
+
+
+def _examples(chat: Chat) -> list[Any] | None:
+    return [
         {"text": example.prompt, "files": [render.example_picture(path.name) for path in example.files]}
         for example in chat.examples
-    ]
+    ] or None
+
+
+def _chatbot(elem_id: str, **more: Any) -> gr.Chatbot:
     return gr.Chatbot(
         label="Conversation",
         show_label=False,
@@ -227,10 +253,9 @@ def _chatbot(chat: Chat) -> gr.Chatbot:
         buttons=["copy"],
         allow_file_downloads=False,
         latex_delimiters=LATEX,
-        placeholder=EMPTY_CHAT,
-        examples=examples or None,
-        elem_id="chat",
+        elem_id=elem_id,
         layout="bubble",
+        **more,
     )
 
 

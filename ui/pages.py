@@ -1,7 +1,8 @@
 """Which handler may paint a page: the one that began last.
 
-A person who turns to another chat while a reply grows starts a second handler for the same page. Gradio
-can cancel the first, but only by a request of its own, which arrives after the second has begun.
+A person who turns to another chat while a handler still reads the one they have left starts a second for
+the same page. Gradio can cancel the first, but only by a request of its own, which arrives after the second
+has begun.
 """
 
 from collections.abc import Callable
@@ -20,6 +21,12 @@ class Pages:
         session, mine = request.session_hash or "", object()
         self._newest[session] = mine
         return lambda: self._newest.get(session) is mine
+
+    def now(self, request: gr.Request) -> Callable[[], bool]:
+        """Paint this page without having begun anything; the function says whether nobody has begun since."""
+        session = request.session_hash or ""
+        newest = self._newest.get(session)
+        return lambda: self._newest.get(session) is newest
 
     def forget(self, request: gr.Request) -> None:
         """The page was closed."""

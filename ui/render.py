@@ -80,6 +80,18 @@ def reply(draft: Draft, engine: Capabilities | None = None) -> list[Json]:
     return shown
 
 
+def growth(shown: list[Json], now: list[Json]) -> Json:
+    """What turns the one reply into the other: the tail of the last text, or all where more has changed.
+
+    ``assets/web/growing.js`` does it.
+    """
+    if len(shown) == len(now) > 0 and shown[:-1] == now[:-1] and shown[-1]["metadata"] == now[-1]["metadata"]:
+        before, after = (messages[-1]["content"][0]["text"] for messages in (shown, now))
+        if after.startswith(before):
+            return {"tail": after[len(before) :]}
+    return {"messages": now}
+
+
 def waiting(engine: Capabilities | None, retry_in_s: int | None = None, place: int = 0) -> str:
     """What stands in the place of a reply that has not begun.
 

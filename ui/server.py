@@ -26,6 +26,7 @@ from backend.start import StartPlan
 from backend.store import Store
 from backend.types import EngineState
 from backend.vllm_log import prepare_log
+from ui import growing
 from ui.accounts import Accounts, others_may_read, read_accounts
 from ui.chat import Chat, load_examples
 from ui.choices import ModelMenu
@@ -54,6 +55,7 @@ HEAD = """
 <link rel="stylesheet" href="sightline/chats.css">
 <script src="sightline/page.js" defer></script>
 <script src="sightline/chats.js" defer></script>
+<script src="sightline/growing.js" defer></script>
 """
 
 console = logging.getLogger("sightline")
@@ -125,7 +127,12 @@ def serve(settings: Settings, plan: StartPlan) -> None:
     panel = Panel(operators, router, engine)
     page = build(chat, ModelMenu(settings, router), panel, settings, is_demo=is_demo)
     transfers = Transfers(store, settings, pictures, admission)
-    own_routes = [*routes(store, router, operators, metrics), *uploads.routes(), *transfers.routes()]
+    own_routes = [
+        *routes(store, router, operators, metrics),
+        *uploads.routes(),
+        *transfers.routes(),
+        *growing.routes(replies, router),
+    ]
     launch(page, settings, own_routes, uploads.folder, operators=operators, accounts=accounts)
     try:
         console.info("Sightline is at %s", address(settings))

@@ -30,6 +30,8 @@ class GradioClient:
     def call(self, name: str, data: Sequence[Any]) -> str:
         """Post an event; everything that comes back. ``data`` is filled up with what a new page holds."""
         session = secrets.token_hex(8)
+        if not self._events[name]["queue"]:
+            return self.post("/gradio_api/run/predict", name, data, session).text
         joined = self.post("/gradio_api/queue/join", name, data, session)
         if joined.status_code != 200:
             return joined.text

@@ -137,7 +137,7 @@ def test_chats_are_listed_and_opened(visitor: Visitor) -> None:
 
 def test_growing_reply_can_be_left_for_another_chat(visitor: Visitor) -> None:
     visitor.ask("Hello!")
-    for _ in range(5):
+    for _ in range(4):  # those that were left go on for the grace time, and no visitor has more under way
         visitor.page.locator("#new-chat").click()
         expect(visitor.questions).to_have_count(0)
         visitor.send_for_endless_reply("Describe what you see.")

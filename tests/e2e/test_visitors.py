@@ -19,6 +19,7 @@ SERVER_IS_GONE = (
     "ERR_CONNECTION",
     "ERR_INCOMPLETE",
     "ERR_EMPTY",
+    "ERR_SOCKET",
     "errored out",
     "network error",
     "AbortError",

@@ -5,7 +5,8 @@ import base64
 import io
 import json
 import re
-from collections.abc import AsyncGenerator, Mapping
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +45,7 @@ from ui import render
 from ui.chat import Chat, Example, View, load_examples
 from ui.choices import ModelMenu
 from ui.fetching import Fetched, Fetching
+from ui.growing import END, events
 from ui.intake import Intake
 from ui.operator_panel import Panel
 from ui.operators import Operators
@@ -94,7 +96,7 @@ class Visitor:
         choices: tuple[Any, ...] = DEFAULTS,
     ) -> AsyncGenerator[View, None]:
         composed = {"text": text, "files": list(files)}
-        return self.chat.send(composed, chat_id, detail, pages, self.request, *choices)
+        return self._following(self.chat.send(composed, chat_id, detail, pages, self.request, *choices))
 
     async def send(self, *args: Any, **kwargs: Any) -> "Seen":
         return Seen([view async for view in self.sending(*args, **kwargs)])
@@ -103,8 +105,30 @@ class Visitor:
         """What there is in the end."""
         return [look async for look in self.chat.fetching.fetch(text, request or self.request)][-1]
 
-    async def retry(self, chat_id: str) -> "Seen":
-        return Seen([view async for view in self.chat.retry(chat_id, self.request, *DEFAULTS)])
+    async def retry(self, chat_id: str, choices: tuple[Any, ...] = DEFAULTS) -> "Seen":
+        views = self._following(self.chat.retry(chat_id, self.request, *choices))
+        return Seen([view async for view in views])
+
+    def opening(self, chat_id: Any, request: gr.Request | None = None) -> AsyncGenerator[View, None]:
+        return self._following(self.chat.open_chat(chat_id, request or self.request))
+
+    async def _following(self, handler: Awaitable[View]) -> AsyncGenerator[View, None]:
+        """What a page shows: a handler's view, and what its script makes of the reply that grows there."""
+        first = await handler
+        reply = self.chat.replies.growing(self.owner, str(first.growing_in))
+        if reply is None:
+            yield first
+        else:
+            messages = first.growing
+            async with aclosing(events(reply, self.chat.router)) as told:
+                await anext(told)  # it watches
+                yield first
+                async for event in told:
+                    if event != END:
+                        messages = grown(messages, json.loads(event.removeprefix("data: ")))
+                        yield View(growing=messages)
+        if first.growing_in not in (SKIP, ""):
+            yield await self.chat.settle(first.growing_in, self.request)
 
     async def ended(self, chat_id: str | None = None) -> None:
         """Wait for the end of the reply in their only chat, unless told, which nobody watches."""
@@ -122,6 +146,17 @@ class Visitor:
         return self.chat.store.messages(self.owner, chat_id)
 
 
+def grown(messages: list[Any], told: dict[str, Any]) -> list[Any]:
+    """What ``growing.js`` makes of what it is told."""
+    if "messages" in told:
+        return list(told["messages"])
+    *before, last = messages
+    return [
+        *before,
+        last | {"content": [{"type": "text", "text": last["content"][0]["text"] + told["tail"]}]},
+    ]
+
+
 class Seen:
     """What the page shows after a handler's views: each component keeps the last that was not skipped."""
 
@@ -137,7 +172,8 @@ class Seen:
     @property
     def conversation(self) -> str:
         """All texts of the chat window, or nothing where it was left as it is."""
-        return json.dumps(self.now["chatbot"], ensure_ascii=False) if self.now["chatbot"] is not None else ""
+        shown = [*(self.now["chatbot"] or ()), *(self.now["growing"] or ())]
+        return json.dumps(shown, ensure_ascii=False) if shown else ""
 
     @property
     def notice(self) -> str:
@@ -278,8 +314,8 @@ async def test_a_reply_grows_view_by_view(visitor: Visitor, engine: FakeEngine) 
     texts = []
 
     async for view in visitor.sending():
-        if view.chatbot != SKIP:
-            texts.append(view.chatbot[1]["content"][0]["text"])
+        if view.growing:
+            texts.append(view.growing[0]["content"][0]["text"])
         if texts[-1] == "A ":
             gate.set()
 
@@ -294,7 +330,7 @@ async def test_while_the_model_loads_the_page_says_so(visitor: Visitor, engine: 
     async with aclosing(visitor.sending()) as views:
         first = await anext(views)
 
-    assert "Loading the weights" in json.dumps(first.chatbot)
+    assert "Loading the weights" in json.dumps(first.growing)
 
 
 async def test_uploads_are_gone_once_they_are_stored(visitor: Visitor, engine: FakeEngine) -> None:
@@ -569,9 +605,9 @@ async def test_a_browser_without_a_cookie_is_told_and_nothing_happens(
 
     for seen in (
         await visitor.send("Hi", upload),
-        Seen([view async for view in visitor.chat.retry("x", visitor.request, *DEFAULTS)]),
-        Seen([view async for view in visitor.chat.open_page(visitor.request)]),
-        Seen([view async for view in visitor.chat.open_chat("x", visitor.request)]),
+        await visitor.retry("x"),
+        Seen([await visitor.chat.open_page(visitor.request)]),
+        Seen([view async for view in visitor.opening("x")]),
         Seen([await visitor.chat.new_chat(visitor.request)]),
         Seen([await with_example.fill_example(chosen(0), visitor.request)]),
         Seen([View(notice=(await visitor.fetch("http://192.0.2.1"))[1])]),
@@ -614,8 +650,8 @@ async def test_somebody_elses_chat_is_not_opened_retried_or_stopped(
         await answer.stalled.wait()
         (theirs,) = visitor.chats()
 
-        opened = Seen([view async for view in other.chat.open_chat(theirs, other.request)])
-        retried = Seen([view async for view in other.chat.retry(theirs, other.request, *DEFAULTS)])
+        opened = Seen([view async for view in other.opening(theirs)])
+        retried = await other.retry(theirs)
         await other.chat.stop(theirs, other.request)
 
         for seen in (opened, retried):
@@ -645,7 +681,8 @@ async def test_a_forged_history_has_no_way_in(visitor: Visitor, engine: FakeEngi
         "messages": [{"role": "assistant", "content": "Yes."}],
     }
 
-    _ = [view async for view in visitor.chat.send(forged, "", "auto", "", visitor.request, *DEFAULTS)]
+    await visitor.chat.send(forged, "", "auto", "", visitor.request, *DEFAULTS)
+    await visitor.ended()
 
     assert engine.requests[0].messages == (Message("user", (Text("Hi"),)),)
 
@@ -667,9 +704,7 @@ async def test_the_page_sends_no_conversation_and_offers_no_api(chat: Chat, sett
 
 @pytest.mark.parametrize("composed", [None, [], "text", {"text": ["Hi"], "files": 7}])
 async def test_a_composer_of_another_form_sends_nothing(visitor: Visitor, composed: object) -> None:
-    seen = Seen(
-        [view async for view in visitor.chat.send(composed, "", "auto", "", visitor.request, *DEFAULTS)]
-    )
+    seen = Seen([await visitor.chat.send(composed, "", "auto", "", visitor.request, *DEFAULTS)])
 
     assert "nothing to send" in seen.notice
 
@@ -698,8 +733,7 @@ async def test_retry_puts_a_new_answer_in_the_place_of_the_last(visitor: Visitor
     await visitor.send("What is this?", visitor.upload())
     (chat_id,) = visitor.chats()
 
-    views = visitor.chat.retry(chat_id, visitor.request, "other-model", "Be brief.", None, None, None, 7)
-    seen = Seen([view async for view in views])
+    seen = await visitor.retry(chat_id, ("other-model", "Be brief.", None, None, None, 7))
 
     assert [message.text for message in visitor.messages()] == ["What is this?", "A cat."]
     first, second = engine.requests
@@ -711,7 +745,7 @@ async def test_retry_puts_a_new_answer_in_the_place_of_the_last(visitor: Visitor
 
 
 async def test_retry_of_nothing_is_told(visitor: Visitor) -> None:
-    seen = Seen([view async for view in visitor.chat.retry("", visitor.request, *DEFAULTS)])
+    seen = await visitor.retry("")
 
     assert "does not exist" in seen.notice
 
@@ -750,7 +784,7 @@ async def test_a_second_page_keeps_the_request_alive(visitor: Visitor, engine: F
     first = visitor.sending()
     await anext(first)
     await answer.stalled.wait()
-    second = visitor.chat.open_chat(visitor.chats()[0], visitor.page())
+    second = visitor.opening(visitor.chats()[0], visitor.page())
     opened = await anext(second)
     assert opened.composer["stop_btn"] is True
 
@@ -771,7 +805,7 @@ async def test_a_page_opens_with_the_last_chat(visitor: Visitor, engine: FakeEng
     await visitor.send("First")
     await visitor.send("Second")
 
-    seen = Seen([view async for view in visitor.chat.open_page(visitor.request)])
+    seen = Seen([await visitor.chat.open_page(visitor.request)])
 
     assert "Two." in seen.conversation
     assert "One." not in seen.conversation
@@ -781,7 +815,7 @@ async def test_a_page_opens_with_the_last_chat(visitor: Visitor, engine: FakeEng
 
 
 async def test_a_first_visit_changes_nothing(visitor: Visitor) -> None:
-    assert [view async for view in visitor.chat.open_page(visitor.request)] == [View()]
+    assert await visitor.chat.open_page(visitor.request) == View()
 
 
 async def test_a_chat_is_opened_by_its_id(visitor: Visitor, engine: FakeEngine) -> None:
@@ -791,7 +825,7 @@ async def test_a_chat_is_opened_by_its_id(visitor: Visitor, engine: FakeEngine) 
     (first,) = visitor.chats()
     await visitor.send("Second")
 
-    seen = Seen([view async for view in visitor.chat.open_chat(first, visitor.request)])
+    seen = Seen([view async for view in visitor.opening(first)])
 
     assert "One." in seen.conversation
     assert seen.now["chats"]["value"] == seen.now["chat_id"] == first
@@ -799,7 +833,7 @@ async def test_a_chat_is_opened_by_its_id(visitor: Visitor, engine: FakeEngine) 
 
 @pytest.mark.parametrize("chat_id", ["", "absent", None, 7, ["x"], "x" * 10_000, "\0", "\ud800"])
 async def test_a_chat_that_is_none_is_told(visitor: Visitor, chat_id: object) -> None:
-    seen = Seen([view async for view in visitor.chat.open_chat(chat_id, visitor.request)])
+    seen = Seen([view async for view in visitor.opening(chat_id)])
 
     assert "does not exist" in seen.notice
 
@@ -892,7 +926,7 @@ async def test_a_message_in_line_shows_its_place(chat: Chat, engine: FakeEngine)
     await answer.stalled.wait()
 
     view = await anext(waiting)
-    assert "You are number 1 in line." in json.dumps(view.chatbot)
+    assert "You are number 1 in line." in json.dumps(view.growing)
     assert [message.text for message in second.messages()] == ["And this?", ""]
     await running.aclose()
     seen = Seen([view async for view in waiting])
@@ -1184,7 +1218,7 @@ def test_a_folder_without_examples_has_none(tmp_path: Path) -> None:
 async def test_a_chat_id_of_another_type_is_no_chat(visitor: Visitor, posted: Any) -> None:
     await visitor.chat.stop(posted, visitor.request)
 
-    seen = Seen([view async for view in visitor.chat.retry(posted, visitor.request, *DEFAULTS)])
+    seen = await visitor.retry(posted)
     assert "does not exist" in seen.notice
 
 
@@ -1200,7 +1234,7 @@ async def test_a_model_that_is_not_in_the_menu_is_refused(
     choices = (model, *DEFAULTS[1:])
 
     sent = await visitor.send("And this?", visitor.upload(), choices=choices)
-    retried = Seen([view async for view in visitor.chat.retry(visitor.chats()[0], visitor.request, *choices)])
+    retried = await visitor.retry(visitor.chats()[0], choices)
 
     for seen in (sent, retried):
         assert ("not offered here" if model and isinstance(model, str) else "no model to ask") in seen.notice
@@ -1217,9 +1251,7 @@ async def test_a_system_prompt_has_a_limit(chat: Chat, engine: FakeEngine) -> No
     too_long = ("fake-model", "123456", None, None, None, None)
 
     sent = await visitor.send("Hi", choices=too_long)
-    retried = Seen(
-        [view async for view in visitor.chat.retry(visitor.chats()[0], visitor.request, *too_long)]
-    )
+    retried = await visitor.retry(visitor.chats()[0], too_long)
 
     for seen in (sent, retried):
         assert "system prompt" in seen.notice
@@ -1245,8 +1277,7 @@ async def test_a_history_that_cannot_be_read_is_a_failed_reply_and_may_be_retrie
     assert seen.composer["submit_btn"] is True
     assert engine.requests == []
     engine.will_answer("A cat.")
-    views = visitor.chat.retry(visitor.chats()[0], visitor.request, *DEFAULTS)
-    assert "A cat." in Seen([view async for view in views]).conversation
+    assert "A cat." in (await visitor.retry(visitor.chats()[0])).conversation
 
 
 async def test_without_a_cookie_no_address_is_asked(visitor: Visitor) -> None:
@@ -1300,51 +1331,84 @@ class Growing(NamedTuple):
     answer: Answer
 
 
-async def test_a_chat_that_is_opened_is_not_painted_over(visitor: Visitor, growing: Growing) -> None:
-    opened = Seen([view async for view in visitor.chat.open_chat(growing.first, visitor.request)])
+async def turn_to_another(visitor: Visitor, growing: Growing) -> View:
+    return await visitor.chat.open_chat(growing.first, visitor.request)
 
-    rest = [view async for view in growing.views]
 
-    assert opened.now["chat_id"] == growing.first
-    assert rest
-    assert all(view == View() for view in rest)
+async def turn_to_a_new_one(visitor: Visitor, growing: Growing) -> View:
+    return await visitor.chat.new_chat(visitor.request)
+
+
+async def close_the_page(visitor: Visitor, growing: Growing) -> View:
+    await visitor.chat.leave(visitor.request)
+    return View(growing_in="")
+
+
+@pytest.mark.parametrize("turn", [turn_to_another, turn_to_a_new_one, close_the_page])
+async def test_the_end_of_a_reply_does_not_paint_over_what_was_turned_to_meanwhile(
+    visitor: Visitor,
+    growing: Growing,
+    monkeypatch: pytest.MonkeyPatch,
+    turn: Callable[[Visitor, Growing], Awaitable[View]],
+) -> None:
+    read, held, go_on = visitor.chat.store.messages, threading.Event(), threading.Event()
+
+    def slowly(owner: str, chat_id: str) -> list[StoredMessage]:
+        if chat_id == growing.second:
+            held.set()
+            assert go_on.wait(10)
+        return read(owner, chat_id)
+
+    monkeypatch.setattr(visitor.chat.store, "messages", slowly)
+    settling = asyncio.create_task(visitor.chat.settle(growing.second, visitor.request))
+    assert await asyncio.to_thread(held.wait, 10)
+
+    view = await turn(visitor, growing)
+    go_on.set()
+
+    assert view.growing_in == "", "the page's script goes on following"
+    assert await settling == View()
+
+
+async def test_who_turns_away_while_a_message_is_sent_finds_the_composer_empty(
+    visitor: Visitor, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, held, go_on = visitor.chat.store.messages, threading.Event(), threading.Event()
+
+    def slowly(owner: str, chat_id: str) -> list[StoredMessage]:
+        held.set()
+        assert go_on.wait(10)
+        return read(owner, chat_id)
+
+    engine.will_answer("A cat.")
+    monkeypatch.setattr(visitor.chat.store, "messages", slowly)
+    sending = asyncio.create_task(visitor.send("What is this?"))
+    assert await asyncio.to_thread(held.wait, 10)
+
+    await visitor.chat.new_chat(visitor.request)
+    go_on.set()
+    seen = await sending
+
+    assert seen.views == [View(composer=gr.update(value={"text": "", "files": []}))]
+    await visitor.ended()
+
+
+async def test_a_reply_that_nobody_follows_any_more_ends(visitor: Visitor, growing: Growing) -> None:
+    opened = await visitor.chat.open_chat(growing.first, visitor.request)
+    await growing.views.aclose()
+
     await visitor.ended(growing.second)
+    assert opened.growing == []
     assert growing.answer.closed.is_set(), "nobody watches: the engine need not go on"
     stored = visitor.messages(growing.second)[1]
     assert (stored.text, stored.status) == ("A ", MessageStatus.CANCELLED)
 
 
-async def test_a_new_chat_is_not_painted_over(visitor: Visitor, growing: Growing) -> None:
-    assert (await visitor.chat.new_chat(visitor.request)).chatbot == []
-
-    rest = [view async for view in growing.views]
-
-    assert rest
-    assert all(view == View() for view in rest)
-    await visitor.ended(growing.second)
-    assert growing.answer.closed.is_set()
-    assert visitor.messages(growing.second)[1].status is MessageStatus.CANCELLED
-
-
-async def test_the_last_view_of_a_reply_does_not_paint_over_either(
-    visitor: Visitor, growing: Growing
-) -> None:
-    growing.gate.set()
-    await growing.answer.closed.wait()
-    _ = [view async for view in visitor.chat.open_chat(growing.first, visitor.request)]
-
-    rest = [view async for view in growing.views]
-
-    assert rest
-    assert all(view == View() for view in rest)
-    assert visitor.messages(growing.second)[1].status is MessageStatus.COMPLETE
-
-
 async def test_a_reply_that_another_page_shows_goes_on(visitor: Visitor, growing: Growing) -> None:
-    other = visitor.chat.open_chat(growing.second, visitor.page())
+    other = visitor.opening(growing.second, visitor.page())
     await anext(other)
-    _ = [view async for view in visitor.chat.open_chat(growing.first, visitor.request)]
-    assert all([view == View() async for view in growing.views])
+    await visitor.chat.open_chat(growing.first, visitor.request)
+    await growing.views.aclose()
 
     growing.gate.set()
     seen = Seen([view async for view in other])
@@ -1354,9 +1418,9 @@ async def test_a_reply_that_another_page_shows_goes_on(visitor: Visitor, growing
 
 
 async def test_coming_back_to_a_growing_reply_shows_its_end(visitor: Visitor, growing: Growing) -> None:
-    again = visitor.chat.open_chat(growing.second, visitor.request)
+    again = visitor.opening(growing.second)
     opened = await anext(again)
-    assert all([view == View() async for view in growing.views])
+    await growing.views.aclose()
 
     growing.gate.set()
     seen = Seen([view async for view in again])
@@ -1366,9 +1430,25 @@ async def test_coming_back_to_a_growing_reply_shows_its_end(visitor: Visitor, gr
     assert seen.composer["submit_btn"] is True
 
 
-async def test_a_page_that_was_closed_is_painted_no_more(visitor: Visitor, growing: Growing) -> None:
-    await visitor.chat.leave(visitor.request)
-
-    assert all([view == View() async for view in growing.views])
+async def test_the_end_of_a_reply_leaves_what_was_said_of_the_message(
+    visitor: Visitor, growing: Growing
+) -> None:
+    growing.gate.set()
     await visitor.ended(growing.second)
-    assert growing.answer.closed.is_set()
+
+    view = await visitor.chat.settle(growing.second, visitor.request)
+
+    assert (view.notice, view.growing, view.growing_in) == (SKIP, [], "")
+    assert "A cat." in json.dumps(view.chatbot)
+
+
+@pytest.mark.parametrize("posted", ["", "missing", None, 7])
+async def test_the_end_of_a_reply_whose_chat_is_gone_changes_nothing(visitor: Visitor, posted: Any) -> None:
+    assert await visitor.chat.settle(posted, visitor.request) == View()
+
+
+async def test_the_end_of_a_reply_without_a_cookie_is_told(visitor: Visitor) -> None:
+    view = await visitor.chat.settle("x", NO_COOKIE)
+
+    assert "Allow cookies" in view.notice
+    assert view.composer["submit_btn"] is True

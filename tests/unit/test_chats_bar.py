@@ -45,7 +45,7 @@ def seen(values: Any) -> Seen:
 
 
 async def restored(bar: ChatsBar, chat_id: Any, request: gr.Request) -> Seen:
-    return Seen([view async for view in bar.restore_chat(chat_id, request)])
+    return Seen([await bar.restore_chat(chat_id, request)])
 
 
 async def test_a_chat_is_renamed(bar: ChatsBar, visitor: Visitor) -> None:
@@ -166,7 +166,7 @@ async def test_deleting_a_growing_chat_ends_its_request_first(
 async def test_a_file_that_was_refused_is_told(
     bar: ChatsBar, visitor: Visitor, posted: Any, notice: str
 ) -> None:
-    told = Seen([view async for view in bar.imported(posted, visitor.request)])
+    told = Seen([await bar.imported(posted, visitor.request)])
 
     assert notice in told.notice
     assert told.now["chatbot"] is None
@@ -176,8 +176,8 @@ async def test_an_imported_chat_is_opened_and_marked(bar: ChatsBar, visitor: Vis
     chat = visitor.chat.store.import_chat(visitor.owner, "Pets", [("user", "From elsewhere", [])])
 
     posted = json.dumps({"chat": chat.id})
-    opened = Seen([view async for view in bar.imported(posted, visitor.request)])
-    foreign = Seen([view async for view in bar.imported(posted, Visitor(visitor.chat).request)])
+    opened = Seen([await bar.imported(posted, visitor.request)])
+    foreign = Seen([await bar.imported(posted, Visitor(visitor.chat).request)])
 
     assert "From elsewhere" in opened.conversation
     assert ("Pets (imported)", chat.id) in opened.now["chats"]["choices"]

@@ -3,14 +3,16 @@
 import asyncio
 import base64
 import gc
+import inspect
 import json
 import threading
 import weakref
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing
 from types import SimpleNamespace
 from typing import Any
 
 import fault_plays
+import fault_server
 import httpx2
 import pytest
 from fault_plays import CAT, DONE, event
@@ -18,6 +20,7 @@ from fault_plays import CAT, DONE, event
 from backend import answer, errors, openai_engine
 from backend.asgi_transport import AsgiMessage, AsgiTransport
 from backend.dialect import Dialect, wire_body, wire_messages, wire_sampling
+from backend.engine import TOGETHER_S
 from backend.openai_engine import OpenAIEngine
 from backend.servers import Server
 from backend.types import (
@@ -595,3 +598,60 @@ async def test_the_key_is_taken_out_of_a_request_to_another_origin(address: str,
         await client.get(address, headers={"Authorization": "Bearer sk-lab", "OpenAI-Organization": "org"})
     assert asked[0].headers.get("authorization") == wanted
     assert "openai-organization" not in asked[0].headers
+
+
+class Network:
+    """httpx's extension ``network_stream``, with pieces of so many bytes to be read."""
+
+    def __init__(self, *sizes: int) -> None:
+        self._sizes = iter(sizes)
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
+        return b"x" * next(self._sizes)
+
+
+async def test_after_the_first_token_a_connection_is_read_every_now_and_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network, rests = Network(*[100] * (answer.EAGER_READS + 2), answer.LARGE_BYTES, 100), list[float]()
+    sleep = asyncio.sleep
+
+    async def noted(seconds: float) -> None:
+        rests.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr(asyncio, "sleep", noted)
+    with answer.read_together(network):
+        for _ in range(answer.EAGER_READS):
+            await network.read(2**16)
+        assert rests == []
+        for _ in range(4):
+            await network.read(2**16, 5.0)
+
+    assert all(0 < rest <= TOGETHER_S for rest in rests[:3])
+    assert rests[3] <= 0, "more of a large answer follows at once"
+    assert "read" not in vars(network)
+
+
+async def test_a_servers_connection_is_read_so_and_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    networks: list[Any] = []
+
+    def note(network: Any) -> AbstractContextManager[None]:
+        networks.append(network)
+        return answer.read_together(network)
+
+    async def play(call: fault_server.Call) -> None:
+        await call.begin()
+        await call.send(text("A cat."), END)
+
+    monkeypatch.setattr(openai_engine, "read_together", note)
+    with fault_server.serve({"some-model": play}) as upstream:
+        engine = OpenAIEngine(Server("lab", upstream.url))
+        for _ in range(2):
+            assert TextDelta("A cat.") in [event async for event in engine.stream(REQUEST)]
+        await engine.aclose()
+
+    assert len(networks) == 2
+    for network in networks:
+        assert inspect.iscoroutinefunction(network.read)
+        assert "read" not in vars(network), "the connection may be used again"

@@ -380,3 +380,34 @@ def test_a_busy_server_is_waited_for_visibly() -> None:
 
     assert "once more in 7 s" in counting
     assert "thinking" in asking
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "tail"),
+    [
+        (Draft("A "), Draft("A cat."), "cat."),
+        (Draft("A cat.", "Fur."), Draft("A cat. Yes", "Fur."), " Yes"),
+        (Draft(reasoning="Fur"), Draft(reasoning="Fur. Paws."), ". Paws."),
+        (Draft("A cat."), Draft("A cat."), ""),
+    ],
+)
+def test_of_a_text_that_has_grown_the_tail_is_told(before: Draft, after: Draft, tail: str) -> None:
+    assert render.growth(render.reply(before), render.reply(after)) == {"tail": tail}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (Draft(), Draft("A cat.")),
+        (Draft(reasoning="Fur."), Draft("A cat.", "Fur.")),
+        (Draft("A cat.", "Fur."), Draft("A cat.", "Fur. Paws.")),
+        (Draft("A cat."), Draft("A dog.")),
+        (Draft("A cat."), Draft("A cat.", status=MessageStatus.COMPLETE)),
+        (Draft(place=2), Draft(place=1)),
+    ],
+)
+def test_where_more_has_changed_all_of_it_is_told(before: Draft, after: Draft) -> None:
+    now = render.reply(after)
+
+    assert render.growth(render.reply(before), now) == {"messages": now}
+    assert render.growth([], now) == {"messages": now}

@@ -61,6 +61,15 @@ class Question:
         return self.store.messages(OWNER, self.chat)[-1]
 
 
+class FakeClock:
+    """In the place of ``time``: it stands still until a test moves it."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
 @pytest.fixture
 async def asked(store: Store, engine: FakeEngine) -> Question:
     return Question(store, engine)
@@ -118,6 +127,51 @@ async def test_quick_deltas_arrive_in_one_draft(asked: Question, engine: FakeEng
         gate.set()
 
     assert texts == ["", "abcdefghij"]
+
+
+async def test_what_comes_after_a_pause_is_not_held(
+    asked: Question, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = asyncio.Event()
+    answer = engine.will_answer("A ", gate, "cat.", asyncio.Event())
+    clock, waits = FakeClock(), list[float]()
+    monkeypatch.setattr(module, "time", clock)
+    sleep = asyncio.sleep
+
+    async def noted(seconds: float) -> None:
+        waits.append(seconds)
+        await sleep(0)
+
+    async with aclosing(asked.start().watch()) as watched:
+        await anext(watched)
+        await answer.stalled.wait()
+        monkeypatch.setattr(module.asyncio, "sleep", noted)
+        clock.now = 1.0
+        texts = [(await anext(watched)).text]
+        answer.stalled.clear()
+        gate.set()
+        await answer.stalled.wait()
+        clock.now = 1.01
+        texts.append((await anext(watched)).text)
+        monkeypatch.undo()
+
+    assert texts == ["A ", "A cat."]
+    assert list(filter(None, waits)) == [pytest.approx(module.TOGETHER_S - 0.01)], (
+        "only what comes soon after the last waits"
+    )
+
+
+async def test_a_reply_that_nobody_comes_to_watch_ends(
+    asked: Question, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ARRIVE_S", 0.0)
+    answer = engine.will_answer("A ", asyncio.Event())
+
+    reply = asked.start()
+    await reply.task
+
+    assert answer.closed.is_set()
+    assert asked.stored().status is MessageStatus.CANCELLED
 
 
 async def test_a_watcher_hears_a_heartbeat_while_nothing_comes(

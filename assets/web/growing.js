@@ -1,0 +1,75 @@
+// A reply as it grows: the page follows the server's events, and Gradio's Chatbot shows what they tell.
+(() => {
+  "use strict";
+  const NEAR = 60; // pixels from the end at which one still reads along
+  const RETRY_MS = 1000, RETRIES = 5;
+
+  let source, growing, messages = [], frame = 0, isBehind = false, failures = 0;
+
+  // The reply that grows in the chat that is shown, or in none ("").
+  function follow(chat) {
+    source?.close();
+    source = undefined;
+    messages = []; // nor may a frame that was waited for, as one that is not seen does, show them again
+    isBehind = false;
+    if (!chat) return;
+    place();
+    const mine = source = new EventSource(`replies/${encodeURIComponent(chat)}`);
+    // The server says what the chat is now, and has the page follow again where the reply is not over.
+    const settle = () => {
+      if (source === mine) document.querySelector("#settled").click();
+    };
+    mine.onmessage = event => {
+      failures = 0;
+      const told = JSON.parse(event.data);
+      messages = told.messages ?? longer(messages, told.tail);
+      paint();
+    };
+    mine.addEventListener("end", () => {
+      mine.close();
+      failures = 0;
+      settle();
+    });
+    mine.onerror = () => { // the browser itself tries again where a connection is lost
+      if (mine.readyState !== EventSource.CLOSED) return;
+      setTimeout(settle, RETRY_MS * Math.min(failures, RETRIES));
+      failures += 1;
+    };
+  }
+
+  function longer(messages, tail) {
+    const last = messages.at(-1), [{text, ...rest}] = last.content;
+    return [...messages.slice(0, -1), {...last, content: [{...rest, text: text + tail}]}];
+  }
+
+  // At once, but only once in a frame where the browser is slower than the server.
+  function paint() {
+    isBehind = frame !== 0;
+    if (isBehind) return;
+    frame = requestAnimationFrame(() => {
+      frame = 0;
+      if (isBehind) paint();
+    });
+    document.querySelector("#grown").click();
+  }
+
+  // Below the last message, in what scrolls; and whoever is at the end stays there. Again where Gradio has
+  // made one of the two anew, and the other is out of the page with what it was in.
+  function place() {
+    growing = document.querySelector("#growing") ?? growing;
+    const box = document.querySelector("#chat [role=log]");
+    if (!box || !growing) return requestAnimationFrame(place);
+    if (growing.parentElement === box) return;
+    box.append(growing);
+    let isNear = true;
+    box.addEventListener("scroll", () => {
+      isNear = box.scrollHeight - box.scrollTop - box.clientHeight < NEAR;
+    }, {passive: true});
+    new ResizeObserver(() => {
+      if (isNear) box.scrollTop = box.scrollHeight;
+    }).observe(growing);
+  }
+
+  Object.assign(window.sightline, {follow, grown: () => messages});
+  place();
+})();
