@@ -1,7 +1,6 @@
 """An answer as it arrives: lines of server-sent events (WHATWG HTML, 9.2), and what their JSON says."""
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +11,8 @@ from backend.engine import TOGETHER_S
 from backend.engine_errors import Peer
 from backend.types import Event, FinishReason, ReasoningDelta, Stats, TextDelta
 
-MAX_LINE_BYTES = 16 * 2**20
+MAX_LINE_BYTES = 4 * 2**20
+MAX_CHARS = 1_000_000  # of an answer with its thoughts: some 200,000 tokens
 EAGER_READS = 4  # which hold the first token
 LARGE_BYTES = 2**14  # of which more follow at once: an answer in one piece
 
@@ -25,16 +25,18 @@ async def read_lines(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None
     Raises:
         ValueError: a line has no end.
     """
-    rest = b""
+    rest = bytearray()
     async for chunk in chunks:
-        *whole, rest = (rest + chunk).split(b"\n")
-        for line in whole:
-            if line := line.removesuffix(b"\r"):
+        first, *others = chunk.split(b"\n")
+        rest += first
+        for begun in others:
+            if line := bytes(rest).removesuffix(b"\r"):
                 yield line
+            rest[:] = begun
         if len(rest) > MAX_LINE_BYTES:
             raise ValueError("a line without end")
     if rest:
-        yield rest
+        yield bytes(rest)
 
 
 @contextmanager
@@ -64,18 +66,6 @@ def read_together(network: Any) -> Iterator[None]:
         del network.read  # the connection may be used again
 
 
-def read_json(data: bytes) -> Any:
-    """What stands there.
-
-    Raises:
-        ValueError: no JSON, or nested beyond all sense.
-    """
-    try:
-        return json.loads(data)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
-
-
 class Progress:
     """What has come of one reply so far."""
 
@@ -86,6 +76,7 @@ class Progress:
         self._finish_reason: str | None = None
         self._usage: dict[str, Any] = {}
         self._written: list[str] = []
+        self._chars = 0
 
     @property
     def has_begun(self) -> bool:
@@ -130,6 +121,9 @@ class Progress:
         if events and self._ttft_s is None:
             self._ttft_s = time.monotonic() - self._started
         self._written += [event.text for event in events]
+        self._chars += sum(len(event.text) for event in events)
+        if self._chars > MAX_CHARS:
+            raise engine_errors.endless(MAX_CHARS)
         return events
 
     def stats(self) -> Stats:

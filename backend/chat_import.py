@@ -5,15 +5,16 @@ Pictures come from ``data:`` URLs alone; no address is asked.
 
 import base64
 import binascii
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from backend.errors import ImportFileError, LimitError
+from backend.plain_json import read_json
 from backend.types import ImportLimits
 
 MAX_CHARS = 1_000_000  # of one message: replies may be longer than what people send
+MAX_VALUES = 1_000_000  # of JSON: each takes some hundred bytes of memory, however few it has in the file
 SHAPE = "Choose a file that Sightline exported as JSON, or one with OpenAI's messages."
 
 
@@ -35,9 +36,11 @@ def read_chat(data: bytes, limits: ImportLimits) -> tuple[str, list[ImportedMess
         ImportFileError: it is no such file, or has something that cannot be taken.
         LimitError: it has too much.
     """
+    if sum(data.count(sign) for sign in (b"{", b"[", b",")) > MAX_VALUES:
+        raise LimitError("This file has too many parts to be a chat.", SHAPE)
     try:
-        found = json.loads(data)
-    except (ValueError, RecursionError):
+        found = read_json(data)
+    except ValueError:
         raise ImportFileError("This file is no JSON.", SHAPE) from None
     title = found.get("title") if isinstance(found, dict) else None
     rows = found.get("messages") if isinstance(found, dict) else found

@@ -276,6 +276,14 @@ def empty() -> errors.EmptyAnswerError:
     return errors.EmptyAnswerError("The model answered with nothing.", "Press Retry, or ask in other words.")
 
 
+def endless(chars: int) -> errors.InterruptedStreamError:
+    """More came than anybody reads."""
+    return errors.InterruptedStreamError(
+        f"The answer was ended after {chars:,} characters.",
+        "What had arrived is kept. Press Retry, or ask for less.",
+    )
+
+
 def withheld(peer: Peer) -> errors.InterruptedStreamError:
     """``finish_reason`` is ``content_filter``."""
     return errors.InterruptedStreamError(

@@ -3,6 +3,7 @@
     SightlineError
     ├── ConfigError             a flag, variable or file that cannot be used
     ├── ImageError              a picture that cannot be taken
+    │   └── NoPagesError            a document that has none of the pages which were asked for
     ├── ImportFileError         a file that cannot become a chat
     ├── FetchError              a web address that cannot be fetched
     │   └── WebPageError            it leads to a page, which may name a preview picture
@@ -48,6 +49,10 @@ class ConfigError(SightlineError):
 
 class ImageError(SightlineError):
     """A picture that cannot be taken; ``what`` begins with its name."""
+
+
+class NoPagesError(ImageError):
+    """A document that has none of the pages which were asked for, and is as good as before."""
 
 
 class FetchError(SightlineError):

@@ -23,8 +23,8 @@ import httpx2
 from backend import addresses
 from backend.addresses import COPY, SAVE, Refusal, shown_address, site_of
 from backend.errors import FetchError, WebPageError
-from backend.fetch_line import FetchLine
 from backend.images import shown_name
+from backend.turns import Turns
 from backend.types import FetchLimits
 from backend.web_page import PAGE_BYTES, SNIFFED_BYTES, find_preview, is_page
 
@@ -78,7 +78,7 @@ class Fetcher:
         self, limits: FetchLimits, *, resolve: Resolver | None = None, connect: Connector | None = None
     ) -> None:
         self.limits = limits
-        self._line = FetchLine(limits.fetches, limits.fetches_per_host)
+        self._line = Turns(limits.fetches, limits.fetches_per_host)
         self._resolve = resolve or HostLookup()
         self._connect = connect or _Connections()
 
@@ -178,7 +178,7 @@ class HostLookup:
     """The system's resolver, in threads of its own, so many at once in all and so many for one site."""
 
     def __init__(self) -> None:
-        self._line = FetchLine(RESOLVER_THREADS, RESOLVER_THREADS_PER_SITE)
+        self._line = Turns(RESOLVER_THREADS, RESOLVER_THREADS_PER_SITE)
 
     async def __call__(self, host: str) -> Sequence[str]:
         """The IP addresses of a host, in the order in which to try them (RFC 6724). Raises OSError."""
@@ -236,7 +236,7 @@ class _Clock:
             yield
 
     @asynccontextmanager
-    async def place(self, line: FetchLine, *keys: Hashable) -> AsyncIterator[None]:
+    async def place(self, line: Turns, *keys: Hashable) -> AsyncIterator[None]:
         """A place in the line, while whose waiting the work's seconds stand still."""
         now = asyncio.get_running_loop().time
         began, until = now(), self._timeout.when() or 0.0
@@ -254,12 +254,13 @@ def _join(base: httpx2.URL | None, address: str) -> httpx2.URL:
     """Parse an address, relative to the one that led to it."""
     try:
         url = httpx2.URL(address) if base is None else base.join(address)
+        host = url.raw_host.decode("ascii").rstrip(".")
     except (httpx2.InvalidURL, ValueError):  # idna's errors are UnicodeErrors
         addresses.check_written(address, "")
         raise Refusal("is not a valid web address.", COPY) from None
     if base is not None and url.scheme != "https" and (url.scheme != "http" or base.scheme == "https"):
         raise Refusal("leads on to an address that is not safe to open.", COPY)
-    addresses.check_written(address, url.raw_host.decode("ascii").rstrip("."))
+    addresses.check_written(address, host)
     if url.userinfo:
         raise Refusal("holds a user name or password, which is not sent on.", COPY)
     return url

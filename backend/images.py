@@ -15,7 +15,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pillow_heif
 import simplejpeg
@@ -31,12 +31,12 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from backend import encoding, jpeg
-from backend.errors import ImageError
+from backend.errors import ImageError, NoPagesError
 from backend.exif import orientation
 from backend.formats import Format, Refusal, raw_file, recognise, webp_is_lossless
 from backend.pdf import Document
-from backend.sizing import fit, longest_side
-from backend.types import Detail, Image, ImageLimits, Loaded
+from backend.sizing import fit, limits_for
+from backend.types import Detail, Image, ImageLimits, Loaded, Vision
 
 MAX_NAME_CHARS = 80
 REDUCING_GAP = 2.0  # Pillow's own default for thumbnails
@@ -91,28 +91,32 @@ def load_pictures(
     limits: ImageLimits,
     detail: Detail = Detail.AUTO,
     pages: range = ALL_PAGES,
+    *,
+    vision: Vision | None = None,
 ) -> Loaded:
     """Decode a file and make of it the pictures that are stored, shown and given to a model.
 
     JPEG (the first picture of an MPO too), PNG, WebP, GIF, AVIF, HEIC, BMP, TIFF (of all these the first
     frame or page) and PDF (``pages``, counted from 0, and at most ``limits.max_pages`` of them), up to
     ``limits.max_bytes`` and ``limits.max_pixels``. Turned upright as the file says, transparency laid
-    over white, colours converted to sRGB, reduced to what ``detail`` makes of ``limits.longest_side``,
-    and encoded without any metadata: as PNG where the source was lossless, unless that is large,
-    otherwise as JPEG. A JPEG that is all this already keeps its pixels as they were coded. The same
-    bytes give the same result.
+    over white, colours converted to sRGB, reduced to what ``detail`` makes of ``limits.longest_side`` and
+    of the model's ``vision``, and encoded without any metadata: as PNG where the source was lossless,
+    unless that is large, otherwise as JPEG. A JPEG that is all this already keeps its pixels as they were
+    coded. The same bytes give the same result.
 
     Synchronous, and thread-safe except for PDF; takes at most about 17 bytes of memory per pixel.
 
     Raises ImageError, and nothing else, for whatever cannot be taken.
     """
     shown = shown_name(name)
-    limits = replace(limits, longest_side=longest_side(detail, limits.longest_side))
+    limits = limits_for(vision, limits, detail)
     try:
-        frames = list(_frames(data, limits, pages))
+        frames = list(_frames(data, shown, limits, pages))
         pictures = tuple(_finish(frame, shown) for frame in frames)
     except Refusal as refusal:
         raise ImageError(f"“{shown}” {refusal.reason}", refusal.action) from None
+    except NoPagesError:
+        raise
     except (MemoryError, Pil.DecompressionBombError, Pil.DecompressionBombWarning):
         # The latter two: a GIF whose frame is far larger than its header says.
         raise ImageError(f"“{shown}” is too large to be opened.", "Save it smaller and add that.") from None
@@ -149,7 +153,7 @@ def _finish(frame: _Frame, name: str) -> Image:
     return Image(hashlib.sha256(data).hexdigest(), media_type, *frame.picture.size, data, name, small)
 
 
-def _frames(data: bytes, limits: ImageLimits, pages: range) -> Iterator[_Frame]:
+def _frames(data: bytes, shown: str, limits: ImageLimits, pages: range) -> Iterator[_Frame]:
     if not data:
         raise Refusal("is empty.", "Choose the file again; perhaps it had not been saved completely.")
     if len(data) > limits.max_bytes:
@@ -159,7 +163,7 @@ def _frames(data: bytes, limits: ImageLimits, pages: range) -> Iterator[_Frame]:
         )
     match recognise(data):
         case Format.PDF:
-            yield from _pages(data, limits, pages)
+            yield from _pages(data, shown, limits, pages)
         case Format.JPEG:
             yield _jpeg(data, limits)
         case Format.HEIC:
@@ -177,13 +181,16 @@ def _check_pixels(size: tuple[int, int], limits: ImageLimits) -> None:
         )
 
 
-def _pages(data: bytes, limits: ImageLimits, pages: range) -> Iterator[_Frame]:
+def _pages(data: bytes, shown: str, limits: ImageLimits, pages: range) -> Iterator[_Frame]:
     document = Document(data)
     if not len(document):
         raise Refusal("has no pages.", "Choose another file.")
     wanted = range(len(document))[pages.start : pages.stop]
     if not wanted:
-        raise Refusal(f"has {len(document)} pages, and none of those that were asked for.", "Name others.")
+        raise NoPagesError(
+            f"“{shown}” has {_count(len(document))}, and none of those that were asked for.",
+            f"Name pages from 1 to {len(document)}." if len(document) > 1 else "Name none.",
+        )
     taken = wanted[: limits.max_pages]
     rest = ""
     if len(taken) < len(wanted):
@@ -193,6 +200,10 @@ def _pages(data: bytes, limits: ImageLimits, pages: range) -> Iterator[_Frame]:
     for picture in document.pages(taken.start, len(taken), limits.longest_side):
         yield _Frame(picture, lossless=True, rest=rest)
         rest = ""  # said once
+
+
+def _count(pages: int) -> str:
+    return f"{pages} page{'s' * (pages != 1)}"
 
 
 def _span(pages: range) -> str:
@@ -228,15 +239,15 @@ def _by_turbojpeg(data: bytes, layout: jpeg.JpegLayout, limits: ImageLimits) -> 
     if space not in ("YCbCr", "Gray", "RGB"):
         raise ValueError(space)
     turn = _UPRIGHT.get(orientation(layout.exif))
-    size = fit((layout.width, layout.height), limits.longest_side, limits.side_multiple)
-    is_plain = turn is None and size == (layout.width, layout.height) and layout.is_whole
+    size = _fitting((layout.width, layout.height), limits)
+    is_plain = turn is None and size == (layout.width, layout.height)
+    is_plain = is_plain and layout.is_whole and layout.is_common
     if is_plain and space == "YCbCr" and layout.components == 3 and _is_srgb(layout.icc_profile):
         encoded = jpeg.without_metadata(data, layout)
         if len(encoded) <= encoding.max_jpeg_bytes(size):
             # What is passed on is what was decoded, so that no two readers can see different pictures.
-            return _Frame(
-                Pil.fromarray(simplejpeg.decode_jpeg(encoded, "RGB")), False, (encoded, "image/jpeg")
-            )
+            pixels = simplejpeg.decode_jpeg(encoded, "RGB")
+            return _Frame(_from_pixels(pixels), False, (encoded, "image/jpeg"))
     pixels = simplejpeg.decode_jpeg(
         data,
         "GRAY" if space == "Gray" else "RGB",
@@ -245,7 +256,7 @@ def _by_turbojpeg(data: bytes, layout: jpeg.JpegLayout, limits: ImageLimits) -> 
         min_width=size[0],
         min_height=size[1],
     )
-    picture = Pil.fromarray(pixels[:, :, 0] if space == "Gray" else pixels)
+    picture = _from_pixels(pixels)
     if picture.size != size:
         # A scaled decode rounds up: its last column and row hold less than a pixel of the picture.
         scale = min(8, 2 ** round(math.log2(layout.width / picture.width)))
@@ -254,6 +265,14 @@ def _by_turbojpeg(data: bytes, layout: jpeg.JpegLayout, limits: ImageLimits) -> 
     picture = _to_srgb(picture, layout.icc_profile)
     colour: encoding.Subsampling = "420" if subsampling == "420" else "444"  # what it never had is not sent
     return _Frame(picture if turn is None else picture.transpose(turn), lossless=False, colour=colour)
+
+
+def _from_pixels(pixels: Any) -> Pil.Image:
+    """Like ``Pil.fromarray``, which paints all of the picture black first."""
+    height, width, bands = pixels.shape
+    picture = Pil.new("RGB" if bands == 3 else "L", (width, height), None)
+    picture.frombytes(pixels)
+    return picture
 
 
 def _heic(data: bytes, limits: ImageLimits) -> _Frame:
@@ -334,11 +353,15 @@ def _reduce(picture: Pil.Image, limits: ImageLimits) -> Pil.Image:
     """Bring the longest side down to what is wanted; smaller pictures stay as they are."""
     if picture.mode == "I":  # of a PNG that Pillow reads so
         picture = picture.convert("L")
-    size = fit(picture.size, limits.longest_side, limits.side_multiple)
+    size = _fitting(picture.size, limits)
     if size == picture.size:
         return picture
     drafted = picture.draft(None, size)  # a JPEG: at 1/2, 1/4 or 1/8
     return picture.resize(size, Pil.Resampling.LANCZOS, box=drafted and drafted[1], reducing_gap=REDUCING_GAP)
+
+
+def _fitting(size: tuple[int, int], limits: ImageLimits) -> tuple[int, int]:
+    return fit(size, limits.longest_side, limits.side_multiple, limits.kept_pixels)
 
 
 def _over_white(picture: Pil.Image) -> Pil.Image:
@@ -373,7 +396,8 @@ def _to_srgb(picture: Pil.Image, icc_profile: bytes | None) -> Pil.Image:
             converted = ImageCms.profileToProfile(picture, profile, srgb, outputMode="RGB")
             if converted is not None:
                 return converted
-    return picture.convert("RGB")
+    is_done = picture.mode == "RGB" and not isinstance(picture, ImageFile)  # which its file's end would empty
+    return picture if is_done else picture.convert("RGB")
 
 
 def _mega(count: int) -> str:

@@ -28,7 +28,8 @@ from backend.asgi_transport import AsgiTransport
 from backend.errors import EngineDiedError, EngineError, EngineUnavailableError, SightlineError
 from backend.openai_engine import OpenAIEngine
 from backend.servers import Server
-from backend.types import Capabilities, ChatRequest, EngineState, Event, ModelInfo, Vision
+from backend.types import Capabilities, ChatRequest, EngineState, Event, ModelInfo
+from backend.vision_config import read_vision
 from backend.vllm_args import EnginePlan
 
 HEALTH_CHECK_S = 0.2
@@ -315,7 +316,11 @@ async def _menu(
     multimodal = model_config.multimodal_config
     limit = multimodal.get_limit_per_prompt("image") if multimodal is not None else 0
     reasons = bool(getattr(arguments, "reasoning_parser", None))
-    vision = _vision(model_config.hf_config)
+    vision = read_vision(
+        model_config.hf_config,
+        model_config.hf_image_processor_config,
+        (multimodal.mm_processor_kwargs if multimodal is not None else None) or {},
+    )
     served = [
         dataclasses.replace(model, image_limit=limit, reasoning=reasons, vision=vision)
         for model in (await client.capabilities()).models
@@ -323,15 +328,6 @@ async def _menu(
     own_names = arguments.served_model_name or [served[0].id]
     adapters = [model for model in served if model.id not in own_names]  # of --lora-modules
     return served[0].id, (dataclasses.replace(served[0], id=name), *adapters)
-
-
-def _vision(config: Any) -> Vision | None:
-    """Of Pixtral's and Mistral 3's configurations, in Mistral's own form or that of transformers."""
-    eye = getattr(config, "vision_config", None)
-    if eye is None or "pixtral" not in (getattr(eye, "model_type", ""), config.model_type):
-        return None
-    merged = getattr(eye, "spatial_merge_size", None) or getattr(config, "spatial_merge_size", None) or 1
-    return Vision(eye.image_size, eye.patch_size * merged)
 
 
 def _kill_children(spared: Callable[[], Collection[int]]) -> None:

@@ -8,6 +8,7 @@ MAX_SCANS = 200  # encoders write about 10; each costs a pass over all pixels, h
 _MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")  # not stuffing, restarts or fill bytes
 _SCAN, _END, _EXIF, _ICC, _ADOBE = 0xDA, 0xD9, 0xE1, 0xE2, 0xEE
 _FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})  # T.81, table B.1: SOF0 to SOF15
+_COMMON = frozenset({0xC0, 0xC1, 0xC2})  # Huffman-coded: baseline, extended, progressive
 _TABLES = frozenset({0xC4, 0xCC, 0xDB, 0xDC, 0xDD})  # DHT, DAC, DQT, DNL, DRI
 _JFIF = b"\xff\xe0\x00\x10JFIF\0\x01\x01\0\0\x01\0\x01\0\0"  # no unit, square pixels, no thumbnail
 _ICC_HEAD = b"ICC_PROFILE\0"  # then the chunk's number and how many there are (ICC.1:2022, B.4)
@@ -18,7 +19,7 @@ class JpegLayout:
     """What a JPEG says of itself before its end. ``precision`` is in bits; 0 where there is no frame.
 
     ``exif`` and ``icc_profile`` are empty where there are none. ``parts`` are the pieces (start, stop)
-    that make the picture; ``is_whole``: it has an end.
+    that make the picture; ``is_whole``: it has an end; ``is_common``: its coding is one that browsers read.
     """
 
     width: int = 0
@@ -30,6 +31,7 @@ class JpegLayout:
     icc_profile: bytes = field(default=b"", repr=False)
     parts: tuple[tuple[int, int], ...] = field(default=(), repr=False)
     is_whole: bool = False
+    is_common: bool = False
 
 
 def read_layout(data: bytes) -> JpegLayout:
@@ -41,7 +43,7 @@ def read_layout(data: bytes) -> JpegLayout:
     frame, exif = bytes(8), b""
     profile: dict[int, bytes] = {}
     parts: list[tuple[int, int]] = []
-    scans, at, is_whole, in_scan = 0, 2, False, False
+    scans, at, is_whole, is_common, in_scan = 0, 2, False, False, False
     while scans <= MAX_SCANS and (marker := _MARKER.search(data, at)):
         if in_scan:  # its data ends here
             parts[-1] = (parts[-1][0], marker.start())
@@ -59,6 +61,7 @@ def read_layout(data: bytes) -> JpegLayout:
             parts.append((at, stop))
             if kind in _FRAMES and not frame[0]:
                 frame = body[:6].ljust(8, b"\0")
+                is_common = kind in _COMMON
         elif kind == _EXIF and body.startswith(b"Exif\0\0"):
             exif = exif or body
         elif kind == _ICC and body.startswith(_ICC_HEAD) and len(body) > len(_ICC_HEAD) + 2:
@@ -74,6 +77,7 @@ def read_layout(data: bytes) -> JpegLayout:
         icc_profile=b"".join(profile[number] for number in sorted(profile)),
         parts=tuple(parts),
         is_whole=is_whole,
+        is_common=is_common,
     )
 
 

@@ -15,11 +15,12 @@ import httpx2
 import openai
 
 from backend import engine_errors, token_count
-from backend.answer import MAX_LINE_BYTES, Progress, read_json, read_lines, read_together
+from backend.answer import MAX_LINE_BYTES, Progress, read_lines, read_together
 from backend.dialect import Dialect, learn, wire_body
 from backend.engine_errors import Peer, Refusal
 from backend.errors import EngineError
 from backend.model_list import owner_of_models, read_llamacpp_props, read_models, read_ollama_show
+from backend.plain_json import DeepError, read_json
 from backend.servers import Origin, Server
 from backend.types import (
     Capabilities,
@@ -34,7 +35,9 @@ from backend.types import (
 CONNECT_TIMEOUT_S = 10.0
 LIST_TIMEOUT_S = 10.0  # for the list of models, which the page waits for
 MAX_PATIENCE_S = 60.0  # longer than that nobody watches a countdown
+MAX_ANSWER_BYTES = 4 * 2**20  # of a list of models, or of an error; a chat is bounded as it streams
 OLLAMA_MODELS = 50  # each is asked for by itself
+CHAT_PATH = "/chat/completions"
 NO_KEY = "none"  # the SDK insists on one; the client takes it out again
 DIALECT_STATUS = (400, 422, 500)  # llama.cpp says 500 to what its template does not take
 BOM = b"\xef\xbb\xbf"
@@ -227,14 +230,14 @@ class OpenAIEngine:
         if not line.lstrip().startswith(b"{"):
             raise wrong
         async with asyncio.timeout(self._idle_timeout_s):
-            whole = line
+            whole = bytearray(line)
             async for more in lines:
                 whole += b"\n" + more
                 if len(whole) > MAX_LINE_BYTES:
                     raise wrong
         if b'"choices"' not in whole and b'"error"' not in whole:
             raise wrong
-        return whole
+        return bytes(whole)
 
 
 def _refusal(error: openai.APIStatusError) -> Refusal:
@@ -259,9 +262,33 @@ def _learned(dialect: Dialect, refusal: Refusal, body: dict[str, Any]) -> Dialec
 
 def _network_client(server: Server, timeout: httpx2.Timeout) -> httpx2.AsyncClient:
     """A client that follows no redirect, so that neither key nor pictures go where they were not sent."""
-    return httpx2.AsyncClient(
-        timeout=timeout, follow_redirects=False, event_hooks={"request": [_header_hook(server)]}
-    )
+    hooks: dict[str, list[Callable[..., Any]]] = {"request": [_header_hook(server)], "response": [_bound]}
+    return httpx2.AsyncClient(timeout=timeout, follow_redirects=False, event_hooks=hooks)
+
+
+async def _bound(response: httpx2.Response) -> None:
+    """Read what is no chat here, as far as it may be read: the SDK would take all that comes.
+
+    Too much of it, or what nests too deeply, is as good as nothing; the status still counts.
+    """
+    if response.status_code == 200 and response.request.url.path.endswith(CHAT_PATH):
+        return
+    answer = httpx2.Response(response.status_code, headers=response.headers, stream=response.stream)
+    data = bytearray()
+    async with aclosing(answer.aiter_bytes()) as parts:  # decompressed, by a megabyte at a time
+        async for part in parts:
+            data += part
+            if len(data) > MAX_ANSWER_BYTES:
+                data.clear()
+                break
+    await answer.aclose()
+    with contextlib.suppress(ValueError):
+        try:
+            read_json(bytes(data))
+        except DeepError:
+            data.clear()
+    response.headers.pop("content-encoding", None)
+    response.stream = httpx2.ByteStream(bytes(data))
 
 
 def _header_hook(server: Server) -> Callable[[httpx2.Request], Awaitable[None]]:

@@ -8,6 +8,7 @@ soon a picture is there tells nobody whether another has sent it.
 import asyncio
 import hashlib
 from collections import OrderedDict
+from collections.abc import Hashable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -15,8 +16,8 @@ from weakref import WeakValueDictionary
 
 from backend.images import ALL_PAGES, shown_name
 from backend.picture_pool import PicturePool
-from backend.sizing import longest_side
-from backend.types import Detail, Loaded
+from backend.sizing import limits_for
+from backend.types import Detail, ImageLimits, Loaded, Vision
 
 MAX_BYTES = 64_000_000  # of encoded pictures, about a hundred photos
 ENTRY_BYTES = 1000  # beside its pictures, so that very small ones are bounded too
@@ -27,7 +28,7 @@ class _Key(NamedTuple):
 
     owner: str
     sha256: str  # of the file as it came
-    side: int
+    kept: ImageLimits  # what the detail and the model make of the installation's
     pages: range | None
 
 
@@ -49,24 +50,28 @@ class PictureCache:
         detail: Detail = Detail.AUTO,
         *,
         pages: range = ALL_PAGES,
-        auto_side: int | None = None,
+        vision: Vision | None = None,
+        who: Hashable = None,
     ) -> Loaded:
-        """See ``PicturePool.load``; ``auto_side`` is its ``longest_side``.
+        """See ``PicturePool.load``.
 
         Raises:
             ImageError: the file cannot be taken. It is tried again the next time.
         """
-        auto_side = self._pool.images.longest_side if auto_side is None else auto_side
+
+        async def decode() -> Loaded:
+            return await self._pool.load(path, name, detail, pages=pages, vision=vision, who=who)
+
         try:
             digest = await asyncio.to_thread(_digest, path)
         except OSError:  # it is gone, which the pool has a sentence for
-            return await self._pool.load(path, name, detail, pages=pages, longest_side=auto_side)
-        key = _Key(owner, digest, longest_side(detail, auto_side), pages)
+            return await decode()
+        key = _Key(owner, digest, limits_for(vision, self._pool.images, detail), pages)
         # Of two that come at the same time the second waits for what the first makes.
         async with self._locks.setdefault((owner, digest), asyncio.Lock()):
             loaded = self._find(key) or self._find(key._replace(pages=None))
             if loaded is None:
-                loaded = await self._pool.load(path, name, detail, pages=pages, longest_side=auto_side)
+                loaded = await decode()
                 self._keep(key if loaded.has_pages else key._replace(pages=None), loaded)
         shown = shown_name(name)
         return replace(loaded, pictures=tuple(replace(one, name=shown) for one in loaded.pictures))

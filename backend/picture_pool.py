@@ -11,12 +11,10 @@ import multiprocessing
 import multiprocessing.context
 import signal
 import threading
-from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
+from contextlib import suppress
 from multiprocessing import resource_tracker
 from pathlib import Path
 
@@ -25,7 +23,8 @@ from pebble import ProcessExpired, ProcessPool
 from backend import picture_worker
 from backend.errors import ImageError
 from backend.images import ALL_PAGES, shown_name
-from backend.types import DecoderLimits, Detail, ImageLimits, Loaded
+from backend.turns import Turns
+from backend.types import DecoderLimits, Detail, ImageLimits, Loaded, Vision
 
 FILES_PER_PROCESS = 1000  # then a new one, lest a library's leak grows
 START_S = 60.0  # for a new process to be there, on a machine that is busy
@@ -79,27 +78,27 @@ class PicturePool:
         detail: Detail = Detail.AUTO,
         *,
         pages: range = ALL_PAGES,
-        longest_side: int | None = None,
+        vision: Vision | None = None,
+        who: Hashable = None,
     ) -> Loaded:
         """See ``images.load_pictures``. A file's path is better than its bytes, which cross to a process.
 
-        ``longest_side`` is a model's own, in the place of the installation's. Waits for its turn; a call
-        that is cancelled ends the process that works for it.
+        ``vision`` is how the model reads pictures. Waits for its turn, which comes to each ``who`` alike:
+        somebody's hundred slow files hold up others' by one each at most. A call that is cancelled ends the
+        process that works for it.
 
         Raises:
             ImageError: the file cannot be taken, for a reason of its own or of this pool's limits.
         """
         images = self.images
-        if longest_side is not None:
-            images = replace(images, longest_side=longest_side)
         size = len(source) if isinstance(source, bytes) else images.max_bytes
         seconds = self._limits.seconds
         task = functools.partial(
-            picture_worker.load, source, name, images, detail, pages=pages, seconds=seconds
+            picture_worker.load, source, name, images, detail, pages=pages, vision=vision, seconds=seconds
         )
         async with (
-            self._bytes.take(min(size, images.max_bytes, self._limits.bytes_in_flight)),
-            self._turns.take(1),
+            self._bytes.place(who, units=min(size, images.max_bytes, self._limits.bytes_in_flight)),
+            self._turns.place(who),
         ):
             return await self._run(task, shown_name(name))
 
@@ -115,7 +114,7 @@ class PicturePool:
                 async with asyncio.timeout(START_S + self._limits.seconds):
                     return await asyncio.wrap_future(future)
             except ImageError as error:
-                raise ImageError(error.what, error.action) from None  # without the other process's traceback
+                raise type(error)(error.what, error.action) from None  # without the other process's traceback
             except (ProcessExpired, MemoryError):
                 break
             except TimeoutError:
@@ -187,43 +186,3 @@ def _is_cancelled() -> bool:
     """Whether the task that runs is itself to end, rather than what it waited for."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
-
-
-class Turns:
-    """So many units for all, handed out in the order in which they were asked for.
-
-    Like ``asyncio.Semaphore``, for more than one at a time, and on any event loop's calls in turn.
-    """
-
-    def __init__(self, units: int) -> None:
-        self._free = units
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
-
-    @asynccontextmanager
-    async def take(self, units: int) -> AsyncGenerator[None, None]:
-        """Hold ``units`` of them; never more than there are in all."""
-        if self._waiting or units > self._free:
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append((units, turn))
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():  # it had come just then
-                    self._free += units
-                else:
-                    self._waiting.remove((units, turn))
-                self._pass_on()
-                raise
-        else:
-            self._free -= units
-        try:
-            yield
-        finally:
-            self._free += units
-            self._pass_on()
-
-    def _pass_on(self) -> None:
-        while self._waiting and self._waiting[0][0] <= self._free:
-            units, turn = self._waiting.popleft()
-            self._free -= units
-            turn.set_result(None)

@@ -1,14 +1,14 @@
 """What to start: which model in this process, which servers, and why."""
 
 import difflib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from backend.config import Settings
 from backend.errors import ConfigError
 from backend.router import Correction, read_corrections
 from backend.servers import Server, read_servers
-from backend.vllm_args import EnginePlan, plan_engine
+from backend.vllm_args import EnginePlan, flag_names, is_mentioned, plan_engine
 
 NEAR = 0.75  # difflib's ratio from which a word is taken for a misspelling
 
@@ -47,12 +47,13 @@ def plan_start(
     has_vllm: bool,
     one_only: bool = False,
     own_flags: Collection[str] = (),
+    knows: Callable[[str], bool] = is_mentioned,
 ) -> StartPlan:
     """Decide from the settings, ``model`` as the command line names it, and the flags left for vLLM.
 
     With only servers named, no model is loaded here; with neither, it is the demo model. ``one_only``: with
     servers named nothing is loaded beside them, and the model is one of theirs. ``own_flags``: those of the
-    command; what is left for vLLM may be one of them misspelt.
+    command; what is left for vLLM may be one of them misspelt, unless vLLM ``knows`` it.
 
     Raises:
         ConfigError: as ``plan_engine``, ``read_servers`` and ``read_corrections``; or a model is to be loaded
@@ -73,18 +74,26 @@ def plan_start(
             "No vLLM is installed here, so no model can be loaded into this process.",
             "Name a server: set OPENAI_BASE_URL, or give --base-url. Or run “make install”, which adds vLLM.",
         )
+    for name in sorted(flag_names(vllm_flags)):
+        near = _near(name, own_flags)
+        if near is not None and not knows(name):  # vLLM's parser would say so half a minute later
+            raise near
     return StartPlan(engine, servers, corrections)
 
 
 def _left_over(name: str, own_flags: Collection[str]) -> ConfigError:
     """Why a flag has no meaning where only servers are named."""
-    if near := difflib.get_close_matches(name, own_flags, n=1, cutoff=NEAR):
-        return ConfigError(f"There is no flag {name}.", f"Did you mean {near[0]}?")
-    return ConfigError(
+    return _near(name, own_flags) or ConfigError(
         f"{name} is no flag of Sightline's own, and those of vLLM mean nothing here: no model is loaded into "
         "this process, because a server was named.",
         "Leave it out; or take away --base-url and OPENAI_BASE_URL, and name a model with --model.",
     )
+
+
+def _near(name: str, own_flags: Collection[str]) -> ConfigError | None:
+    """What to say of a flag that looks like one of ours misspelt."""
+    near = difflib.get_close_matches(name, own_flags, n=1, cutoff=NEAR)
+    return ConfigError(f"There is no flag {name}.", f"Did you mean {near[0]}?") if near else None
 
 
 def _stands_first(flags: Sequence[str]) -> bool:

@@ -20,6 +20,8 @@ from backend.types import ImageRef, MessageStatus, StoredMessage
 Read = Callable[[ImageRef], bytes]
 
 FILE_NAME_CHARS = 60
+# The parser of Markdown pairs brackets and stars; its time grows with the square of those in a paragraph.
+MAX_PAIRS = 2000
 _STYLE = """
 :root { color-scheme: light dark; }
 body { max-width: 46rem; margin: 2rem auto; padding: 0 1rem; }
@@ -39,6 +41,8 @@ _POLICY = (
     f"style-src 'sha256-{base64.b64encode(sha256(_STYLE.encode()).digest()).decode()}'; "
     "base-uri 'none'; form-action 'none'"
 )
+_PAIRED = re.compile(r"[\[*_~]")
+_BLANK_LINE = re.compile(r"\n[ \t]*\n")
 _SPEAKERS = {"user": "You", "assistant": "Model"}
 _ENDED = {
     MessageStatus.CANCELLED: "Stopped.",
@@ -49,11 +53,11 @@ _ENDED = {
 
 
 def to_markdown(title: str, messages: Sequence[StoredMessage]) -> Iterator[str]:
-    """Texts as they were written; of pictures the names."""
+    """Texts as they were written; of pictures the names. Names and models are no Markdown."""
     yield f"# {title}\n"
     for message in messages:
-        yield f"\n## {_speaker(message)}\n\n"
-        yield "".join(f"[Picture: {image.name}]\n\n" for image in message.images)
+        yield f"\n## {_literal(_speaker(message))}\n\n"
+        yield "".join(f"[Picture: {_literal(image.name)}]\n\n" for image in message.images)
         yield f"{message.text.strip()}\n" if message.text.strip() else ""
         yield f"\n*{ended}*\n" if (ended := _ended(message)) else ""
 
@@ -75,9 +79,9 @@ def to_html(title: str, messages: Sequence[StoredMessage], read: Read) -> Iterat
             name = html.escape(image.name)
             yield f'<img src="{_data_url(image, read)}" alt="{name}" title="{name}">\n'
         if message.reasoning:
-            thoughts = markdown.render(message.reasoning)
+            thoughts = _rendered(markdown, message.reasoning)
             yield f"<details><summary>Thoughts</summary>{thoughts}</details>\n"
-        yield markdown.render(message.text)
+        yield _rendered(markdown, message.text)
         yield f"<small>{html.escape(ended)}</small>\n" if (ended := _ended(message)) else ""
         yield "</section>\n"
     yield "</html>\n"
@@ -116,6 +120,18 @@ def _openai(message: StoredMessage, read: Read) -> dict[str, Any]:
 
 def _data_url(image: ImageRef, read: Read) -> str:
     return f"data:{image.media_type};base64,{base64.b64encode(read(image)).decode('ascii')}"
+
+
+def _rendered(markdown: MarkdownIt, text: str) -> str:
+    """Markdown as HTML; as it was written where reading it would take minutes."""
+    if any(len(_PAIRED.findall(paragraph)) > MAX_PAIRS for paragraph in _BLANK_LINE.split(text)):
+        return f"<pre>{html.escape(text)}</pre>"
+    return str(markdown.render(text))
+
+
+def _literal(text: str) -> str:
+    """Text that makes no link, picture or tag in Markdown (CommonMark 0.31, 2.4)."""
+    return re.sub(r"[\\`\[\]<]", r"\\\g<0>", text)
 
 
 def _speaker(message: StoredMessage) -> str:

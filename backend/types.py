@@ -134,8 +134,8 @@ class Detail(StrEnum):
 class ImageLimits:
     """What ``images.py`` accepts: bytes, pixels and pages of a file at most.
 
-    ``longest_side`` is what it keeps, in pixels. Sides of reduced pictures are multiples of
-    ``side_multiple``, where a model wants whole patches.
+    ``longest_side`` is what it keeps, in pixels, and ``kept_pixels`` how many of them, where a model reads no
+    more. Sides of reduced pictures are multiples of ``side_multiple``, since a model reads whole patches.
     """
 
     max_bytes: int
@@ -143,6 +143,7 @@ class ImageLimits:
     longest_side: int
     max_pages: int = 10
     side_multiple: int = 1
+    kept_pixels: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,14 +224,16 @@ class EngineState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Vision:
-    """How Pixtral and Mistral 3 read a picture (mistral-common, tokens/tokenizers/image.py).
+    """How a model reads a picture: one token for each square of ``patch`` pixels, merged ones counted as one.
 
-    Reduced to ``side`` pixels at most, it is one token for each square of ``patch`` pixels, merged ones
-    counted as one, and one more for each row of them.
+    Pixtral and Mistral 3 (mistral-common, tokens/tokenizers/image.py) reduce it to ``side`` pixels at most,
+    and add a token for each row. Qwen-VL (transformers, models/qwen2_vl) has no ``side``: it brings the
+    ``pixels`` of a picture between two numbers, and puts a token before and one behind it.
     """
 
-    side: int
+    side: int | None
     patch: int
+    pixels: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

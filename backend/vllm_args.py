@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from backend.errors import ConfigError
@@ -17,6 +19,7 @@ DEMO_FLAGS = (
 QUIET_FLAGS = ("--no-use-tqdm-on-load",)  # the page shows the progress
 DEMO_KV_CACHE_BYTES = 256 * 2**20
 GIB = 2**30
+FLAG_SOURCES = ("engine/arg_utils.py", "entrypoints/**/cli_args.py")  # in vLLM 0.26 to 0.32
 # Each may go on: -O3, -cc.mode=3, --compilation-config.mode 3 (vLLM, argparse_utils.py).
 COMPILATION_FLAGS = (
     *("--enforce-eager", "--no-enforce-eager"),
@@ -176,6 +179,20 @@ def flag_names(flags: Sequence[str]) -> frozenset[str]:
 def meant_flag(name: str, known: Iterable[str]) -> str | None:
     """The flag that ``name`` is, or begins: vLLM's parser takes unambiguous beginnings too."""
     return next((flag for flag in known if flag == name or (flag.startswith(name) and len(name) > 4)), None)
+
+
+def is_mentioned(name: str) -> bool:
+    """Whether vLLM's sources name a flag, or one that it begins.
+
+    Its parser knows exactly, but importing it takes many seconds.
+    """
+    spec = find_spec("vllm")
+    folders = [Path(folder) for folder in (spec.submodule_search_locations if spec else None) or ()]
+    sources = [path for folder in folders for kind in FLAG_SOURCES for path in folder.glob(kind)]
+    spelt = re.escape(name.lstrip("-").removeprefix("no-").partition(".")[0])
+    field = spelt.replace("\\-", "_")  # of a class whose fields become flags
+    mention = re.compile(rf"[\"']--{spelt}|^ +{field}\w*:", re.MULTILINE)
+    return any(mention.search(path.read_text(encoding="utf-8")) for path in sources)
 
 
 def flag_name(item: str) -> str:

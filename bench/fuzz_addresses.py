@@ -411,7 +411,7 @@ async def one(case: Case, fetcher: Fetcher, by_socket: bool, tally: Tally) -> No
         shown = f"{caught.what} {caught.action}"
         if not caught.what.startswith("“") or "Traceback" in shown or " 0x" in shown.rpartition("”")[2]:
             tally.blame("an error that is no sentence", case, shown)
-        if isinstance(caught, WebPageError) and "@" in (caught.preview or "///").split("/")[2]:
+        if isinstance(caught, WebPageError) and "@" in re.split(r"[/\\?#]", caught.preview or "///")[2]:
             tally.blame("a preview that would be refused", case, caught.preview)
     except TimeoutError:
         tally.blame("a hang", case, HANG_S)

@@ -1,11 +1,12 @@
-"""What it costs to take a picture in: our decoder against Pillow's ``open``, ``thumbnail``, JPEG, in one run.
+"""What it costs to take a picture in: our pool against Pillow's ``open``, ``thumbnail``, JPEG, in one run.
 
     python -m bench.intake [--repeats 7] [--pictures 1000] [--json]
 
-The picture is made here: 4032 x 3024 pixels, an IMG-like JPEG of about 5 MB with EXIF, and the same as
-HEIC and PNG. Both ways are interleaved in this process, and the shortest times are compared; ours makes
-the thumbnail too. Then the pool, with one process for each core: the JPEG 8 times one by one and at once, the
-same once more for a visitor who had sent it, and ``--pictures`` of them for the memory of the parent.
+A picture of 4032 x 3024 pixels, as a phone's JPEG of about 5 MB, as HEIC and as PNG. Each way has a process
+of its own, which gets the file's path and gives the bytes back, ours the thumbnail too; they are interleaved,
+and the shortest times are compared. Then the JPEG 8 times one by one and at once, with one process for each
+core, once more for a visitor who had sent it, and ``--pictures`` of them for the memory of the parent. At
+last the way through the whole app (``bench.to_engine``).
 """
 
 import argparse
@@ -15,108 +16,102 @@ import io
 import json
 import os
 import time
-from collections.abc import Callable
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import pillow_heif
 import psutil
 from PIL import Image as Pil
 
 from backend.config import Settings
-from backend.images import load_pictures
 from backend.picture_cache import PictureCache
 from backend.picture_pool import PicturePool
 from backend.types import Loaded
+from bench import to_engine
+from bench.photo import encoded, photo
 
-SIZE = (4032, 3024)
 SIDE = 1540
 AT_ONCE = 8
-WARM_UP = 100  # pictures before the parent's memory is read first
+WARM_UPS = 3  # rounds that do not count: processes start, and those that come to a file for the first time
+WARM_UP_PICTURES = 100  # before the parent's memory is read first
 
 
-def photo() -> Pil.Image:
-    """Soft shapes in many sizes with sensor noise: compresses about as a photo does."""
-    dice = np.random.default_rng(7)
-    pixels = np.zeros((SIZE[1], SIZE[0], 3), np.float32)
-    for cells, weight in ((6, 90.0), (24, 60.0), (96, 30.0), (400, 14.0), (1600, 5.0)):
-        grid = dice.random((cells * 3 // 4, cells, 3), np.float32) * 255
-        layer = Pil.fromarray(grid.astype(np.uint8)).resize(SIZE, Pil.Resampling.BICUBIC)
-        pixels += (np.asarray(layer, np.float32) - 128) * (weight / 128)
-    pixels += 128 + dice.standard_normal((SIZE[1], SIZE[0], 1), np.float32) * 4
-    return Pil.fromarray(pixels.clip(0, 255).astype(np.uint8))
+def peer() -> Executor:
+    """A process with Pillow, as it is in a page without us."""
+    return ProcessPoolExecutor(1, get_context("spawn"), pillow_heif.register_heif_opener)
 
 
-def files() -> dict[str, bytes]:
-    """The same picture as phones and programs write it."""
-    picture, exif = photo(), Pil.Exif()
-    exif[0x0112], exif[0x010F] = 1, "Camera"
-    out = {kind: io.BytesIO() for kind in ("jpeg", "heic", "png")}
-    picture.save(out["jpeg"], "JPEG", quality=92, exif=exif)
-    pillow_heif.from_pillow(picture).save(out["heic"], quality=70)
-    picture.save(out["png"], "PNG", compress_level=1)
-    return {kind: data.getvalue() for kind, data in out.items()}
-
-
-def by_pillow(data: bytes) -> bytes:
+def by_pillow(path: Path) -> bytes:
     """What a page without us would do."""
     out = io.BytesIO()
-    with Pil.open(io.BytesIO(data)) as picture:
+    with Pil.open(path) as picture:
         picture.thumbnail((SIDE, SIDE))
         picture.convert("RGB").save(out, "JPEG", quality=90)
     return out.getvalue()
 
 
-def seconds(*tasks: Callable[[], Any], repeats: int) -> list[float]:
-    """The shortest time of each, taken in turns."""
-    times: list[list[float]] = [[] for _ in tasks]
-    for _ in range(repeats):
-        for task, taken in zip(tasks, times, strict=True):
-            started = time.perf_counter()
-            task()
-            taken.append(time.perf_counter() - started)
-    return [min(taken) for taken in times]
+def kinds(pool: PicturePool, run: asyncio.Runner, folder: Path, repeats: int) -> dict[str, Any]:
+    """Both ways with each kind of file, in turns."""
+    report: dict[str, Any] = {}
+    for path in sorted(folder.iterdir()):
+        ours: list[float] = []
+        theirs: list[float] = []
+        with peer() as pillow:
+            for _ in range(repeats + WARM_UPS):
+                started = time.perf_counter()
+                loaded = run.run(pool.load(path, path.name))
+                between = time.perf_counter()
+                pillow.submit(by_pillow, path).result()
+                ours.append(between - started)
+                theirs.append(time.perf_counter() - between)
+        own, other = min(ours[WARM_UPS:]), min(theirs[WARM_UPS:])
+        name = f"{path.stem}_12mp"
+        report |= {
+            f"{name}_file_mb": round(path.stat().st_size / 1e6, 2),
+            f"{name}_ms": round(own * 1e3, 1),
+            f"{name}_pillow_ms": round(other * 1e3, 1),
+            f"{name}_ratio": round(own / other, 3),
+            f"{name}_sent_mb": round(len(loaded.pictures[0].data) / 1e6, 3),
+            f"{name}_thumbnail_kb": round(len(loaded.pictures[0].thumbnail) / 1e3, 1),
+        }
+    return report
 
 
-async def through_pool(path: Path, pictures: int, repeats: int) -> dict[str, float]:
+async def many(pool: PicturePool, path: Path, pictures: int, repeats: int) -> dict[str, float]:
     """Eight one by one and at once, and the parent's memory over many."""
-    settings = Settings()
-    pool = PicturePool(settings.image_limits, settings.decoder_limits)
 
     async def load() -> Loaded:
         return await pool.load(path, path.name)
 
-    try:
-        await asyncio.gather(*(load() for _ in range(2 * AT_ONCE)))
-        singly: list[float] = []
-        together: list[float] = []
-        for _ in range(repeats):
-            started = time.perf_counter()
-            for _ in range(AT_ONCE):
-                await load()
-            singly.append(time.perf_counter() - started)
-            started = time.perf_counter()
-            await asyncio.gather(*(load() for _ in range(AT_ONCE)))
-            together.append(time.perf_counter() - started)
-        cache, again = PictureCache(pool), []
-        for _ in range(1 + repeats):
-            started = time.perf_counter()
-            await cache.load("visitor", path, path.name)
-            again.append(time.perf_counter() - started)
-        parent = psutil.Process()
-        before = 0
-        for done in range(0, pictures, AT_ONCE):
-            await asyncio.gather(*(load() for _ in range(AT_ONCE)))
-            if not before and done >= min(WARM_UP, pictures // 2):
-                gc.collect()
-                before = parent.memory_info().rss
-        gc.collect()
-        growth = parent.memory_info().rss / before if before else 0.0
-    finally:
-        pool.close()
+    singly: list[float] = []
+    together: list[float] = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        for _ in range(AT_ONCE):
+            await load()
+        singly.append(time.perf_counter() - started)
+        started = time.perf_counter()
+        await asyncio.gather(*(load() for _ in range(AT_ONCE)))
+        together.append(time.perf_counter() - started)
+    cache, again = PictureCache(pool), []
+    for _ in range(1 + repeats):
+        started = time.perf_counter()
+        await cache.load("visitor", path, path.name)
+        again.append(time.perf_counter() - started)
+    parent = psutil.Process()
+    before = 0
+    for done in range(0, pictures, AT_ONCE):
+        await asyncio.gather(*(load() for _ in range(AT_ONCE)))
+        if not before and done >= min(WARM_UP_PICTURES, pictures // 2):
+            gc.collect()
+            before = parent.memory_info().rss
+    gc.collect()
+    growth = parent.memory_info().rss / before if before else 0.0
     return {
         "one_by_one_s": round(min(singly), 3),
         "at_once_s": round(min(together), 3),
@@ -127,31 +122,17 @@ async def through_pool(path: Path, pictures: int, repeats: int) -> dict[str, flo
 
 
 def measure(repeats: int, pictures: int) -> dict[str, Any]:
-    limits = replace(Settings().image_limits, max_bytes=100_000_000)  # the PNG has more than may be uploaded
-    report: dict[str, Any] = {"cores": os.cpu_count()}
-    made = files()
-    pillow_heif.register_heif_opener()  # for Pillow's way
-    for kind, data in made.items():
-        ours = load_pictures(data, f"a.{kind}", limits)
-        own, theirs = seconds(
-            lambda data=data, kind=kind: load_pictures(data, f"a.{kind}", limits),
-            lambda data=data: by_pillow(data),
-            repeats=repeats,
-        )
-        report |= {
-            f"{kind}_12mp_file_mb": round(len(data) / 1e6, 2),
-            f"{kind}_12mp_ms": round(own * 1e3, 1),
-            f"{kind}_12mp_pillow_ms": round(theirs * 1e3, 1),
-            f"{kind}_12mp_ratio": round(own / theirs, 3),
-            f"{kind}_12mp_sent_mb": round(len(ours.pictures[0].data) / 1e6, 3),
-            f"{kind}_12mp_thumbnail_kb": round(len(ours.pictures[0].thumbnail) / 1e3, 1),
-        }
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "a.jpg"
-        path.write_bytes(made["jpeg"])
-        del made
-        report |= asyncio.run(through_pool(path, pictures, max(1, repeats // 2)))
-    return report
+    settings = Settings()
+    limits = replace(settings.image_limits, max_bytes=100_000_000)  # the PNG has more than may be uploaded
+    with TemporaryDirectory() as name, asyncio.Runner() as run:
+        folder, picture = Path(name), photo()
+        for kind in ("JPEG", "HEIC", "PNG"):
+            (folder / f"{kind.lower()}.jpg").write_bytes(encoded(kind, picture))
+        del picture
+        with closing(PicturePool(limits, settings.decoder_limits)) as pool:
+            report = {"cores": os.cpu_count(), **kinds(pool, run, folder, repeats)}
+            report |= run.run(many(pool, folder / "jpeg.jpg", pictures, repeats))
+    return report | to_engine.measure(repeats)
 
 
 def main() -> None:

@@ -18,7 +18,6 @@ from backend.errors import LimitError, NotFoundError, SightlineError
 from backend.metrics import Metrics
 from backend.replies import Asked, Replies
 from backend.router import Router
-from backend.sizing import auto_side
 from backend.store import Store
 from backend.types import ChatRequest, Image, Message, ModelInfo, Text
 from ui import render
@@ -106,8 +105,7 @@ class Chat:
             self._check(message)
             model = await self._check_choices(choices)
             with self._admit(owner, request) as ticket:
-                side = auto_side(model.vision, self.settings.image_side)
-                looks = Looks(read_detail(detail), side, read_pages(pages))
+                looks = Looks(read_detail(detail), model.vision, read_pages(pages), ticket.address)
                 taken = await self.intake.take(owner, message.uploads, looks)
                 if taken.errors:
                     refused = render.refusals(taken.errors)

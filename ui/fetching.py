@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from backend.addresses import split_addresses
-from backend.admission import Admission
+from backend.admission import Admission, address_key
 from backend.config import Settings
 from backend.errors import LimitError, SightlineError
 from backend.fetch import FetchedFile, Fetcher
@@ -87,13 +87,15 @@ class Fetching:
             owner = require_owner(request)
             check_count(len(wanted), self.settings)
             self.admission.take_pictures(address_of(request), len(wanted))
+            who = address_key(address_of(request))
         except SightlineError as error:
             self.metrics.fetched(taken=False)
             yield Fetched(render.fetched(text, {text: error}), render.notice(str(error)))
             return
         come: dict[str, tuple[int, int | None]] = {}
         tasks = {
-            typed: asyncio.create_task(self._one(owner, address, come)) for typed, address in wanted.items()
+            typed: asyncio.create_task(self._one(owner, who, address, come))
+            for typed, address in wanted.items()
         }
         all_done = asyncio.gather(*tasks.values(), return_exceptions=True)
         with self._stoppable(request) as stopped:
@@ -116,18 +118,20 @@ class Fetching:
         yield Fetched(render.fetched(text, beside | outcomes), render.came_of(outcomes))
 
     async def _one(
-        self, owner: str, address: str, come: dict[str, tuple[int, int | None]]
+        self, owner: str, who: str, address: str, come: dict[str, tuple[int, int | None]]
     ) -> Json | SightlineError:
         def step(count: int, total: int | None) -> None:
             come[address] = count, total
 
         try:
-            return await self._take(owner, await self.fetcher.fetch(address, step))
+            return await self._take(owner, who, await self.fetcher.fetch(address, step))
         except SightlineError as error:
             return error
 
-    async def _take(self, owner: str, fetched: FetchedFile) -> Json:
-        loaded = await self.pictures.load(fetched.data, fetched.name, Detail.ORIGINAL, pages=range(2))
+    async def _take(self, owner: str, who: str, fetched: FetchedFile) -> Json:
+        loaded = await self.pictures.load(
+            fetched.data, fetched.name, Detail.ORIGINAL, pages=range(2), who=who
+        )
         first, *others = loaded.pictures
         # What several pages make is taken from the document again, once it is sent.
         data, name = (fetched.data, _as_pdf(first.name)) if others else (first.data, first.name)

@@ -5,20 +5,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from backend.config import MEGA, Settings
-from backend.errors import ImageError, LimitError
-from backend.images import ALL_PAGES
+from backend.errors import ImageError, LimitError, NoPagesError
 from backend.picture_cache import PictureCache
-from backend.types import Detail, Image, Loaded
+from backend.types import Detail, Image, Loaded, Vision
 from ui.payload import Upload, forget_upload, measure
 
 
 @dataclass(frozen=True, slots=True)
 class Looks:
-    """What of a message's files becomes its pictures: ``auto_side`` in pixels is what auto means."""
+    """What of a message's files becomes its pictures, and who waits; ``vision`` is how the model reads."""
 
     detail: Detail
-    auto_side: int
+    vision: Vision | None
     pages: range
+    who: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Intake:
         errors = tuple(result for result in results if isinstance(result, ImageError))
         kept = []
         for upload, result in zip(uploads, results, strict=True):
-            if isinstance(result, Loaded) or looks.pages != ALL_PAGES:
+            if isinstance(result, Loaded | NoPagesError):  # of the latter only the pages are to be others
                 kept.append(upload)
             else:
                 await asyncio.to_thread(forget_upload, upload)
@@ -79,7 +79,13 @@ class Intake:
     async def _load(self, owner: str, upload: Upload, looks: Looks) -> Loaded | ImageError:
         try:
             return await self.pictures.load(
-                owner, upload.path, upload.name, looks.detail, pages=looks.pages, auto_side=looks.auto_side
+                owner,
+                upload.path,
+                upload.name,
+                looks.detail,
+                pages=looks.pages,
+                vision=looks.vision,
+                who=looks.who,
             )
         except ImageError as error:
             return error

@@ -172,7 +172,7 @@ def build(chat: Chat, menu: ModelMenu, panel: Panel, settings: Settings, *, is_d
         chatbot.example_select(chat.fill_example, None, view, **quick)
 
         fetching = chat.fetching
-        watching = plain | {"concurrency_limit": None}  # who may fetch, backend/fetch_line.py says
+        watching = plain | {"concurrency_limit": None}  # who may fetch, backend/fetch.py says
         for trigger, handler, source, js in (
             (add_button.click, fetching.fetch, address, None),
             (address.submit, fetching.fetch, address, None),

@@ -1,7 +1,6 @@
 """What stands before every route: which hosts and origins may ask, who asks, what a page may do."""
 
 import ipaddress
-import json
 import os
 import re
 import socket
@@ -15,6 +14,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backend.errors import LimitError
+from backend.plain_json import DeepError, read_json
 from ui.accounts import logged_in
 from ui.operators import OPERATOR_COOKIE, QUERY, Operators, Tries
 from ui.visitors import ACCOUNT, address_of, cookie_header, new_secret, secret_of, session_cookie
@@ -185,9 +185,9 @@ class PostedBodies:
         try:
             return all(
                 isinstance(path, str) and os.path.normpath(path).startswith(self._uploads)
-                for path in _paths(json.loads(body))
+                for path in _paths(read_json(body))
             )
-        except RecursionError:
+        except DeepError:
             return False
         except ValueError:
             return True

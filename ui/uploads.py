@@ -6,12 +6,16 @@ each upload gets a folder of its own below its owner's, and only its owner can s
 back to a browser is never the file, but a small picture of it that was made here.
 """
 
+import asyncio
 import contextlib
 import re
 import secrets
 import shutil
+import tempfile
 import time
+from collections.abc import Hashable
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
@@ -20,7 +24,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from backend.admission import Admission
+from backend.admission import Admission, address_key
 from backend.errors import ImageError, LimitError
 from backend.images import shown_name
 from backend.picture_cache import PictureCache
@@ -31,6 +35,7 @@ FILES_PER_VISITOR = 100  # that wait at the same time; sent ones are gone
 KEPT_S = 24 * 3600
 SWEEP_EVERY_S = 3600
 FREE_BYTES = 10**9  # uploads end where the disk is nearly full: what is stored for good needs room
+CHECKED_EVERY = 2**20  # bytes of an upload
 DAMAGED = Path(__file__).resolve().parents[1] / "assets" / "web" / "damaged.svg"
 PNG = b"\x89PNG"  # how such a file begins; the other kind that is made here is JPEG
 _UNSAFE = re.compile(r"[^\w.\- ]")
@@ -48,6 +53,7 @@ class Uploads:
         self._admission = admission
         self._pictures = pictures
         self._swept_at = float("-inf")
+        self._looks: WeakValueDictionary[Path, asyncio.Lock] = WeakValueDictionary()
 
     def of(self, owner: str) -> Path:
         """The folder of one visitor's files."""
@@ -92,7 +98,7 @@ class Uploads:
         refusal = await self._refusal(owner, request)
         if refusal is not None:
             return refusal
-        counted = _Counted(request, self._max_bytes * self._max_files)
+        counted = _Counted(request, self._max_bytes * self._max_files, self.folder)
         try:
             async with Request(request.scope, counted.receive).form(
                 max_files=self._max_files, max_fields=10
@@ -131,7 +137,8 @@ class Uploads:
         """A small picture of one of the visitor's own waiting files, for the composer."""
         owner = owner_behind(request)
         path = await run_in_threadpool(self._own_file, owner, request.path_params["path"]) if owner else None
-        shown = await self._preview(owner, path) if owner and path else None
+        who = address_key(address_of(request))
+        shown = await self._preview(owner, path, who) if owner and path else None
         if shown is None:
             return PlainTextResponse("Not found", 404)
         headers = {"Cache-Control": "private, no-store"}
@@ -140,21 +147,22 @@ class Uploads:
         media_type = "image/png" if shown.startswith(PNG) else "image/jpeg"
         return Response(shown, media_type=media_type, headers=headers)
 
-    async def _preview(self, owner: str, path: Path) -> bytes | None:
+    async def _preview(self, owner: str, path: Path, who: Hashable) -> bytes | None:
         """The file's first picture, small, as it is kept beside it; nothing of one that cannot be opened.
 
         None where the file was sent meanwhile.
         """
-        data = await run_in_threadpool(_read, path.with_name(PREVIEW))
-        if data is None:
-            try:
-                # As it will be sent, if nothing else is chosen: then it is decoded once.
-                loaded = await self._pictures.load(owner, path, path.name, pages=range(1))
-                data = loaded.pictures[0].thumbnail or loaded.pictures[0].data
-            except ImageError:
-                data = b""  # kept too: whoever asks again must not cost another try
-            if not await run_in_threadpool(_keep_beside, path, data):
-                return None
+        async with self._looks.setdefault(path, asyncio.Lock()):  # of a hundred who ask at once one decodes
+            data = await run_in_threadpool(_read, path.with_name(PREVIEW))
+            if data is None:
+                try:
+                    # As it will be sent, if nothing else is chosen: then it is decoded once.
+                    loaded = await self._pictures.load(owner, path, path.name, pages=range(1), who=who)
+                    data = loaded.pictures[0].thumbnail or loaded.pictures[0].data
+                except ImageError:
+                    data = b""  # kept too: whoever asks again must not cost another try
+                if not await run_in_threadpool(_keep_beside, path, data):
+                    return None
         return data
 
     def _own_file(self, owner: str, posted: str) -> Path | None:
@@ -172,8 +180,7 @@ class Uploads:
         """
         if time.monotonic() - self._swept_at > SWEEP_EVERY_S:
             self.sweep()
-        if shutil.disk_usage(self.folder).free < FREE_BYTES:
-            raise LimitError("The server's disk is nearly full.", "Try again later.")
+        check_disk(self.folder)
         if self.of(owner).exists() and sum(1 for _ in self.of(owner).iterdir()) >= FILES_PER_VISITOR:
             raise LimitError(f"{FILES_PER_VISITOR} of your pictures wait already.", "Send or remove some.")
 
@@ -193,6 +200,16 @@ class Uploads:
 
     def _too_large(self) -> Response:
         return PlainTextResponse(f"Larger than the {self._max_bytes // 10**6} MB of --max-file-mb.", 413)
+
+
+def check_disk(folder: Path) -> None:
+    """See whether there is room for what people send, there and where it lies while it comes.
+
+    Raises:
+        LimitError: one of the disks is nearly full.
+    """
+    if min(shutil.disk_usage(place).free for place in (folder, tempfile.gettempdir())) < FREE_BYTES:
+        raise LimitError("The server's disk is nearly full.", "Try again later.")
 
 
 def _read(path: Path) -> bytes | None:
@@ -227,15 +244,20 @@ class _TooLargeError(Exception):
 
 
 class _Counted:
-    """A request's body, up to so many bytes."""
+    """A request's body, up to so many bytes, and while there is room for it."""
 
-    def __init__(self, request: Request, max_bytes: int) -> None:
+    def __init__(self, request: Request, max_bytes: int, folder: Path) -> None:
         self._receive = request.receive
+        self._folder = folder
         self._left = max_bytes + 1_000_000  # the form around the files
+        self._checked = self._left
 
     async def receive(self) -> "dict[str, object]":
         message = await self._receive()
         self._left -= len(message.get("body", b""))
         if self._left < 0:
             raise _TooLargeError
+        if self._checked - self._left > CHECKED_EVERY:  # many may come at once, each slowly
+            self._checked = self._left
+            await run_in_threadpool(check_disk, self._folder)
         return dict(message)

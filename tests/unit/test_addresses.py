@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backend.addresses import SHOWN_CHARS, Refusal, read_data, shown_address, site_of, split_addresses
+from backend.addresses import (
+    SHOWN_CHARS,
+    Refusal,
+    check_answers,
+    read_data,
+    shown_address,
+    site_of,
+    split_addresses,
+)
 
 
 @pytest.mark.parametrize(
@@ -148,3 +156,21 @@ def test_any_text_is_a_data_address_within_the_limit_or_refused(text: str) -> No
 )
 def test_whose_a_host_is(host: str, site: str) -> None:
     assert site_of(host) == site
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("169.254.1.1", "fe80::1", "224.0.0.1", "ff02::1", "240.0.0.1", "255.255.255.255"),
+        *("168.63.129.16", "100.100.100.200", "192.0.0.192"),
+        *("fd00:ec2::254", "fd20:ce::254", "fd00:42::42"),
+        *("::", "::10.0.0.1", "::ffff:10.0.0.1", "::ffff:7f00:1", "::ffff:0:10.0.0.1"),
+        *("64:ff9b::10.0.0.1", "64:ff9b::8.8.8.8", "64:ff9b:1::10.0.0.1"),
+        *("2001:0:1::1", "2002:a00:1::1"),
+    ],
+)
+def test_what_is_never_dialled_stays_closed_where_private_addresses_are_allowed(address: str) -> None:
+    for answers in ([address], ["10.0.0.1", address]):
+        with pytest.raises(Refusal, match="public web site"):
+            check_answers(answers, allow_private=True)
+    assert check_answers(["10.0.0.1", "fd12::1", "::1"], allow_private=True) == ["10.0.0.1", "fd12::1", "::1"]

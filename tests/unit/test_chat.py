@@ -455,6 +455,14 @@ async def test_pages_that_are_none_leave_the_message_as_it_is(
     assert seen.composer.get("value", {"files": [file]})["files"] == [file]
 
 
+async def test_a_broken_document_does_not_stay_whatever_pages_were_asked_for(visitor: Visitor) -> None:
+    seen = await visitor.send("Hi", visitor.upload("letter.pdf", b"%PDF-1.4 broken"), pages="5-")
+
+    assert "damaged" in seen.notice
+    assert seen.composer["value"] == {"text": "Hi", "files": []}
+    assert files_in(visitor.chat.uploads.folder) == []
+
+
 # What is refused
 
 
@@ -504,6 +512,21 @@ async def test_what_of_a_file_is_not_used_is_said_once_it_is_sent(
     assert "“cat.gif” is animated: only its first frame is used." in seen.notice
     assert 'role="status"' in seen.notice
     assert files_in(visitor.chat.uploads.folder) == []
+
+
+async def test_one_picture_too_many_is_refused_before_any_is_decoded(
+    visitor: Visitor, pool: PicturePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = visitor.chat.settings.max_images_per_message
+    files = [visitor.upload(f"{n}.png") for n in range(most + 1)]
+    monkeypatch.setattr(pool, "load", None)  # whoever calls it fails
+
+    seen = await visitor.send("My long question", *files)
+
+    assert f"This message has {most + 1} pictures, and {most} is the limit here." in seen.notice
+    assert "--max-images-per-message" in seen.notice
+    assert visitor.chats() == []
+    assert len(files_in(visitor.chat.uploads.folder)) == most + 1
 
 
 async def test_pages_count_as_pictures_and_what_was_written_stays(visitor: Visitor) -> None:
@@ -1078,11 +1101,21 @@ async def test_a_slow_address_shows_how_far_it_is(slow: tuple[Visitor, Slow]) ->
     assert "Added “eel.png”." in notices[-1]
 
 
-async def test_given_up_what_has_come_stays_and_the_rest_is_still_typed(slow: tuple[Visitor, Slow]) -> None:
+async def test_given_up_what_has_come_stays_and_the_rest_is_still_typed(
+    slow: tuple[Visitor, Slow], monkeypatch: pytest.MonkeyPatch
+) -> None:
     visitor, site = slow
+    come, fetch_one = [], Fetching._one
+
+    async def one(*arguments: Any) -> Any:
+        outcome = await fetch_one(*arguments)
+        come.append(outcome)
+        return outcome
+
+    monkeypatch.setattr(Fetching, "_one", one)
 
     async for look in visitor.chat.fetching.fetch(ADDRESSES, visitor.request):
-        if "Fetching" in look.notice and files_in(visitor.chat.uploads.folder):
+        if "Fetching" in look.notice and come:
             await visitor.chat.fetching.give_up(visitor.page())  # another page of theirs
             assert not site.left
             await visitor.chat.fetching.give_up(visitor.request)

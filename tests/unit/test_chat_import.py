@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from backend.chat_import import MAX_CHARS, ImportedMessage, read_chat
+from backend.chat_import import MAX_CHARS, MAX_VALUES, ImportedMessage, read_chat
 from backend.errors import ImportFileError, LimitError
 from backend.types import ImportLimits
 
@@ -111,3 +111,11 @@ def test_a_limit_names_its_setting(value: object, setting: str) -> None:
 def test_as_much_as_the_limits_allow_is_taken() -> None:
     assert len(read([user(image(), image()), user(image()), user()])[1]) == 2
     assert len(read([{"role": "user", "content": "x" * MAX_CHARS}] * 4)[1]) == 4
+
+
+@pytest.mark.parametrize("value", [b"{},", b'"a",', b"[[]],"])
+def test_a_file_of_very_many_values_is_refused_unread(monkeypatch: pytest.MonkeyPatch, value: bytes) -> None:
+    """Read, a few megabytes of these would take a hundred times as many."""
+    monkeypatch.setattr(json, "loads", None)  # whoever calls it fails
+    with pytest.raises(LimitError, match="too many parts"):
+        read_chat(b"[" + value * MAX_VALUES + b"0]", LIMITS)

@@ -1,8 +1,11 @@
 """Everything that can go wrong with a server, over real sockets: what is told, kept and sent again."""
 
 import asyncio
+import gzip
+import json
 import re
 import ssl
+import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -27,6 +30,7 @@ from fault_server import CHATS, Call, FaultServer, Play, serve
 from PIL import Image
 
 from backend import engine_errors, errors
+from backend.answer import MAX_CHARS
 from backend.config import Settings
 from backend.openai_engine import OpenAIEngine
 from backend.servers import Server
@@ -678,3 +682,104 @@ async def test_list_beyond_all_sense_is_no_list() -> None:
     with serve({}, {"GET /v1/models": nest}) as server:
         async with engine_at(server.url) as engine:
             assert (await engine.capabilities()).state is EngineState.FAILED
+
+
+# Servers that send without end.
+
+ENDLESS = 64  # megabytes; what a test lets a server send where nobody stops it
+
+
+def endless(status: int, start: bytes, piece: bytes, **headers: str) -> Play:
+    """An answer of ``piece`` again and again; ``call.written`` tells how much was taken of it."""
+
+    async def send(call: Call) -> None:
+        head = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
+        await call.raw(f"HTTP/1.1 {status} X\r\nConnection: close\r\n{head}\r\n".encode() + start)
+        while len(call.written) < ENDLESS * 10**6:
+            await call.raw(piece)
+
+    return send
+
+
+def taken(server: FaultServer) -> int:
+    """Megabytes that the client let come."""
+    return max(len(call.written) for call in server.calls) // 10**6
+
+
+BOMB = gzip.compress(b"[" + b" " * 100_000_000 + b"]")  # 0.1 MB
+ENDLESS_LISTS = {
+    "plain": endless(200, b'{"data": [', b" " * 10**6, Content_Type="application/json"),
+    "an error": endless(500, b'{"error": "', b"a" * 10**6, Content_Type="application/json"),
+    "compressed": endless(200, BOMB, b"\0" * 10**6, Content_Encoding="gzip"),
+}
+
+
+@pytest.mark.parametrize("kind", ENDLESS_LISTS)
+async def test_list_without_end_is_not_read_to_its_end(kind: str) -> None:
+    with serve({}, {"GET /v1/models": ENDLESS_LISTS[kind]}) as server:
+        async with engine_at(server.url) as engine:
+            tracemalloc.start()
+            told = await engine.capabilities()
+            peak = tracemalloc.get_traced_memory()[1] // 10**6
+            tracemalloc.stop()
+        assert told.state is EngineState.FAILED
+        assert peak < 30
+        assert taken(server) < ENDLESS // 2
+
+
+async def test_refusal_without_end_is_told_by_its_status() -> None:
+    play = endless(401, b'{"error": {"message": "', b"a" * 10**6, Content_Type="application/json")
+    with serve({"it": play}) as server:
+        async with engine_at(server.url) as engine:
+            with pytest.raises(errors.KeyRefusedError):
+                await answer(engine, "it")
+        assert taken(server) < ENDLESS // 2
+
+
+@pytest.mark.parametrize("depth", [200, 990, 100_000])
+async def test_refusal_that_nests_beyond_all_sense_is_told_by_its_status(depth: int) -> None:
+    body = b'{"error": {"message": ' + b"[" * depth + b"]" * depth + b"}}"
+
+    async def nest(call: Call) -> None:
+        await call.whole(401, "application/json", body)
+
+    with serve({"it": nest}) as server:
+        async with engine_at(server.url) as engine:
+            with pytest.raises(errors.KeyRefusedError):
+                await answer(engine, "it")
+
+
+async def test_compressed_answers_of_a_usual_size_are_read() -> None:
+    models = gzip.compress(b'{"data": [{"id": "small"}]}')
+    refused = gzip.compress(json.dumps(openai_error("maximum context length is 42")).encode())
+
+    async def lists(call: Call) -> None:
+        await call.whole(200, "application/json", models, Content_Encoding="gzip")
+
+    async def refuses(call: Call) -> None:
+        await call.whole(400, "application/json", refused, Content_Encoding="gzip")
+
+    with serve({"it": refuses}, {"GET /v1/models": lists}) as server:
+        async with engine_at(server.url) as engine:
+            assert [model.id for model in (await engine.capabilities()).models] == ["small"]
+            with pytest.raises(errors.ContextOverflowError, match="42"):
+                await answer(engine, "it")
+
+
+async def test_answer_without_end_is_ended() -> None:
+    async def talk(call: Call) -> None:
+        await call.begin()
+        for _ in range(200):
+            await call.send(event(chunk({"content": "a" * 10_000})))
+
+    with serve({"it": talk}) as server:
+        async with engine_at(server.url) as engine:
+            come: list[Event] = []
+
+            async def listen() -> None:
+                async for one in engine.stream(request("it")):
+                    come.append(one)
+
+            with pytest.raises(errors.InterruptedStreamError, match="1,000,000 characters"):
+                await listen()
+    assert len(text_of(come)) == MAX_CHARS

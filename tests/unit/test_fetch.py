@@ -222,6 +222,7 @@ def test_public_addresses_are_public(address: str) -> None:
         "http://" + "a." * 130 + "example/",
         "http://[::1/",
         "http://[::1]]/",
+        "http://[2606:4700::6%81\u200d0]/",
         "http://[127.0.0.1]/",
         "http://[v1.x]/",
         "http:///etc/passwd",

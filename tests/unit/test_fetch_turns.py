@@ -1,11 +1,10 @@
-"""backend/fetch.py and fetch_line.py: how long a fetch takes, whose turn it is, and how it ends early."""
+"""backend/fetch.py: how long a fetch takes, whose turn it is, and how it ends early."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 import threading
-from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -24,12 +23,9 @@ from fake_web import (
     refusal,
     serving,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from backend.errors import FetchError
 from backend.fetch import RESOLVER_THREADS_PER_SITE, FetchedFile, Fetcher, HostLookup
-from backend.fetch_line import FetchLine
 from backend.types import FetchLimits
 
 pytestmark = pytest.mark.timeout(30)
@@ -249,84 +245,6 @@ async def test_who_is_cancelled_gives_the_place_back(crowd: Crowd, stage: str) -
     outcomes = await asyncio.gather(first, second, return_exceptions=True)
     assert [isinstance(outcome, asyncio.CancelledError) for outcome in outcomes].count(True) == 1
     assert (await fetcher.fetch("https://1-1-1-1.a.example/")).data == BODY
-
-
-async def test_next_is_who_has_the_fewest_at_work_then_who_came_first() -> None:
-    line = FetchLine(2, 2)
-    greedy = [asyncio.create_task(line.take("greedy")) for _ in range(4)]
-    await settled()
-    late = [asyncio.create_task(line.take(key)) for key in ("late", "later")]
-    await settled()
-    assert [task.done() for task in (*greedy, *late)] == [True, True, False, False, False, False]
-    line.give_back(await greedy[0])
-    await settled()
-    assert [task.done() for task in (greedy[2], *late)] == [False, True, False]
-    line.give_back(await late[0])
-    await settled()
-    assert [task.done() for task in (greedy[2], late[1])] == [False, True]
-    line.give_back(await late[1])
-    await settled()
-    assert greedy[2].done()
-    assert not greedy[3].done()
-    assert line.waiting == 1
-    greedy[3].cancel()
-    await settled()
-    assert line.waiting == 0
-
-
-async def test_a_place_that_was_given_to_somebody_who_has_just_left_goes_on() -> None:
-    line = FetchLine(1, 1)
-    held = await line.take("a")
-    leaver, stayer = (asyncio.create_task(line.take("a")) for _ in range(2))
-    await settled()
-    line.give_back(held)  # it is the leaver's now, who does not know yet
-    leaver.cancel()
-    await settled()
-    assert leaver.cancelled()
-    assert stayer.done()
-    gone = asyncio.create_task(line.take("a"))
-    await settled()
-    gone.cancel()
-    line.give_back(await stayer)  # before the one who left has seen that it did
-    await settled()
-    assert (line.working, line.waiting) == (0, 0)
-
-
-STEPS = st.lists(
-    st.tuples(st.sampled_from(["take", "leave", "give"]), st.integers(0, 3), st.integers(0, 9)), max_size=40
-)
-
-
-@settings(deadline=None)  # on a busy machine
-@given(st.integers(1, 3), st.integers(1, 3), STEPS)
-def test_no_place_is_lost_or_given_twice(
-    places: int, per_key: int, steps: list[tuple[str, int, int]]
-) -> None:
-    async def play() -> None:
-        line, tasks = FetchLine(places, per_key), []
-        for step, key, which in steps:
-            if step == "take":
-                tasks.append(asyncio.create_task(line.take(f"site {key % 2}", f"address {key}")))
-            elif tasks and step == "leave" and not tasks[which % len(tasks)].done():
-                tasks.pop(which % len(tasks)).cancel()
-            elif tasks and step == "give" and tasks[which % len(tasks)].done():
-                line.give_back(await tasks.pop(which % len(tasks)))
-            await settled()
-            at_work = Counter(key for task in tasks if task.done() for key in task.result())
-            assert line.working == sum(task.done() for task in tasks) <= places
-            assert max(at_work.values(), default=0) <= per_key
-            waiting = [task for task in tasks if not task.done()]
-            assert line.waiting == len(waiting)
-            if line.working == 0:
-                assert not waiting
-        while tasks:  # everybody's turn comes
-            done = next(task for task in tasks if task.done())
-            tasks.remove(done)
-            line.give_back(done.result())
-            await settled()
-        assert (line.working, line.waiting) == (0, 0)
-
-    asyncio.run(play())
 
 
 # --- names ---------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from PIL import Image as Pil
 from PIL import ImageCms, ImageDraw
 
 from backend import jpeg
-from backend.errors import ImageError
+from backend.errors import ImageError, NoPagesError
 from backend.exif import orientation
 from backend.formats import Format, Refusal, recognise
 from backend.images import load_pictures
@@ -306,8 +306,10 @@ def test_a_long_pdf_says_which_pages_are_used_and_by_which_setting() -> None:
     named = load(data, pages=range(3, 5))
     assert [round(one.height / one.width, 2) for one in named.pictures] == [1.03, 1.04]
     assert named.remarks == ()
-    with pytest.raises(ImageError, match="5 pages, and none of those"):
+    with pytest.raises(NoPagesError, match=r"5 pages, and none of those.*Name pages from 1 to 5"):
         load(data, pages=range(9, 12))
+    with pytest.raises(NoPagesError, match="1 page, and none"):
+        load(pdf((100, 100)), pages=range(1, 2))
 
 
 def test_pdfs_that_cannot_be_opened() -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import random
 import re
 import struct
 import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from PIL import Image as Pil
-from PIL import ImageCms, ImageDraw
+from PIL import ImageChops, ImageCms, ImageDraw, ImageStat
 from PIL.PngImagePlugin import PngInfo
 
 from backend import encoding, images, jpeg
@@ -71,6 +73,27 @@ def assert_quarters(
     places = ((w // 4, h // 4), (3 * w // 4, h // 4), (3 * w // 4, 3 * h // 4), (w // 4, 3 * h // 4))
     seen = [picture.getpixel(place) for place in places]
     assert all(near(a, b, tolerance) for a, b in zip(seen, colours, strict=True)), seen
+
+
+def scene(size: tuple[int, int]) -> Pil.Image:
+    """Shapes of many sizes, from soft to fine, with edges: what a filter can do well or badly."""
+    dice = random.Random(11)
+    picture = Pil.new("RGB", size)
+    for cells, weight in ((5, 1.0), (20, 0.5), (80, 0.3), (320, 0.2)):
+        colours = "RGB" if cells < 80 else "L"
+        grid = Pil.frombytes(colours, (cells, cells), dice.randbytes(len(colours) * cells**2)).convert("RGB")
+        picture = Pil.blend(picture, grid.resize(size, Pil.Resampling.BICUBIC), weight)
+    draw = ImageDraw.Draw(picture)
+    for _ in range(60):
+        at = [dice.randrange(side) for side in (*size, *size)]
+        draw.line(at, tuple(dice.randbytes(3)), dice.randrange(1, 24))
+    return picture
+
+
+def psnr(one: Pil.Image, other: Pil.Image) -> float:
+    """Peak signal-to-noise ratio in decibels."""
+    squares = ImageStat.Stat(ImageChops.difference(one, other)).sum2
+    return 10 * math.log10(255**2 * len(squares) * one.width * one.height / max(sum(squares), 1))
 
 
 def refusal(data: bytes, name: str = "a.png", limits: ImageLimits = LIMITS) -> ImageError:
@@ -420,6 +443,20 @@ def test_scaled_decoding_of_a_jpeg_looks_like_plain_reduction() -> None:
     differences = [abs(a - b) for a, b in zip(image.tobytes(), plain.tobytes(), strict=True)]
     assert sum(differences) / len(differences) < 6, "noise, by a filter that is twice as fast as Lanczos"
     assert image.size == plain.size
+
+
+@pytest.mark.parametrize("side", [256, 500, 640, 1000, 1540])
+def test_a_reduced_photo_looks_as_by_lanczos(side: int) -> None:
+    photo = scene((2400, 1800))
+    data = file(photo, "JPEG", quality=92)
+    ours = pixels(load(data, limits=replace(LIMITS, longest_side=side)))
+    ideal = photo.resize(ours.size, Pil.Resampling.LANCZOS)
+    # Lanczos and JPEG of quality 90 has 36 to 44 dB here, ours 33 to 44.
+    assert psnr(ours.convert("L"), ideal.convert("L")) > 32
+    theirs = Pil.open(io.BytesIO(data))
+    theirs.thumbnail((side, side))
+    by_pillow = Pil.open(io.BytesIO(file(theirs, "JPEG", quality=90)))
+    assert psnr(ours, ideal) > psnr(by_pillow, ideal) - 1, "Pillow's own way, which takes twice as long"
 
 
 def test_a_jpeg_is_decoded_at_the_smallest_sufficient_scale(monkeypatch: pytest.MonkeyPatch) -> None:

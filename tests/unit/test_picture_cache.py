@@ -12,7 +12,7 @@ from PIL import Image as Pil
 from backend.errors import ImageError
 from backend.picture_cache import ENTRY_BYTES, PictureCache
 from backend.picture_pool import PicturePool
-from backend.types import Detail, Loaded
+from backend.types import Detail, Loaded, Vision
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -62,7 +62,7 @@ async def test_other_bytes_and_another_size_are_decoded(
 ) -> None:
     cat, dog = put(tmp_path, "cat.png", size=(800, 60)), put(tmp_path, "dog.png", size=(800, 61))
     sides = [
-        (await cache.load(ALICE, file, file.name, detail, auto_side=side)).pictures[0].width
+        (await cache.load(ALICE, file, file.name, detail, vision=side and Vision(side, 1))).pictures[0].width
         for file, detail, side in (
             (cat, Detail.AUTO, None),
             (cat, Detail.AUTO, 1540),  # what the pool has without

@@ -90,6 +90,22 @@ def test_a_flag_that_is_misspelt_is_not_taken_for_one_of_vllm(with_server: Setti
         plan_start(with_server, None, ("--max-model-len", "9"), {}, has_vllm=False, own_flags=own)
 
 
+def test_a_flag_that_is_misspelt_is_refused_before_a_model_loads(settings: Settings) -> None:
+    own = ("--port", "--max-file-mb", "--max-streams")
+
+    def start(flag: str) -> StartPlan:
+        known = {"--max-stream-len"}.__contains__
+        return plan_start(settings, None, (flag,), {}, has_vllm=True, own_flags=own, knows=known)
+
+    for flag in ("--prot=8000", "--max_file_bm=3"):
+        with pytest.raises(ConfigError, match=r"There is no flag .* Did you mean"):
+            start(flag)
+    for flag in ("--max-stream-len=3", "--max-model-len=9"):  # like one of ours, and not alike
+        engine = start(flag).engine
+        assert engine is not None
+        assert flag in engine.argv
+
+
 def test_without_vllm_and_without_a_server_there_is_nothing_to_start(
     settings: Settings, tmp_path: Path
 ) -> None:

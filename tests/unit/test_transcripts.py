@@ -9,6 +9,7 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
+from markdown_it import MarkdownIt
 
 from backend.transcripts import file_name, to_html, to_json, to_markdown
 from backend.types import ImageRef, MessageStatus, StoredMessage
@@ -66,13 +67,35 @@ class Tags(html.parser.HTMLParser):
 def test_markdown_has_every_text_as_it_was_written() -> None:
     assert "".join(to_markdown("Pets", CHAT)) == (
         "# Pets\n"
-        '\n## You\n\n[Picture: my "cat" <b>.jpg]\n\n[Picture: dog.png]\n\nWhat **is** this?\n'
+        '\n## You\n\n[Picture: my "cat" \\<b>.jpg]\n\n[Picture: dog.png]\n\nWhat **is** this?\n'
         "\n## Model (tiny)\n\nA cat.\n\n| a | b |\n|---|---|\n| 1 | 2 |\n"
         "\n## You\n\n[Picture: dog.png]\n\n"
         "\n## Model\n\n\n*The model died.*\n"
         "\n## You\n\nAnd?\n"
         "\n## Model\n\nA d\n\n*Stopped.*\n"
     )
+
+
+def test_names_and_models_are_no_markdown() -> None:
+    evil = ImageRef("a" * 64, "image/jpeg", 40, 30, "![](https://evil.example/a.png) <img src=x> `b`.jpg")
+    chat = [message("user", "", evil), message("assistant", "Hi", model="![](https://evil.example/b.png)")]
+    tags = Tags(MarkdownIt("commonmark", {"html": True}).render("".join(to_markdown("Pets", chat))))
+    assert {tag for tag, _ in tags.seen} == {"h1", "h2", "p"}
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "**a" * 30_000, "[a][" * 25_000, "![" * 50_000])
+@pytest.mark.timeout(20)  # read as Markdown, each takes a minute or longer
+def test_what_would_take_minutes_to_read_stays_as_it_was_written(text: str) -> None:
+    page = "".join(to_html("Pets", [message("assistant", text, reasoning=text), *CHAT], read))
+    assert page.count(f"<pre>{text}</pre>") == 2
+    assert "<strong>is</strong>" in page
+
+
+def test_long_texts_of_many_paragraphs_are_read() -> None:
+    page = "".join(
+        to_html("Pets", [message("assistant", "**bold** [a](https://b.example)\n\n" * 2000)], read)
+    )
+    assert page.count("<strong>bold</strong>") == 2000
 
 
 def test_the_page_has_the_chat_and_its_pictures() -> None:

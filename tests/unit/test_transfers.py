@@ -1,10 +1,16 @@
 """Chats out of the app and into it, over the routes."""
 
+import asyncio
+import base64
 import io
+import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
+import httpx2
 import pytest
 from PIL import Image as Pil
 from starlette.applications import Starlette
@@ -18,6 +24,7 @@ from backend.images import load_image
 from backend.picture_pool import PicturePool
 from backend.store import Store
 from backend.types import MessageStatus
+from ui import transfers as module
 from ui.middleware import PageHeaders
 from ui.transfers import Transfers
 from ui.visitors import COOKIE, new_secret, owner_of
@@ -165,3 +172,97 @@ def test_imports_count_as_pictures(client: TestClient, store: Store, transfers: 
     assert answer.status_code == 422
     assert "--pictures-per-minute-per-address" in answer.text
     assert store.chats(OWNER) == []
+
+
+def picture_message(*pictures: bytes) -> str:
+    urls = [f"data:image/png;base64,{base64.b64encode(data).decode()}" for data in pictures]
+    parts = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
+    return json.dumps([{"role": "user", "content": parts}])
+
+
+def test_nothing_of_an_import_is_read_where_it_is_one_too_many(
+    client: TestClient, transfers: Transfers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = transfers.settings.pictures_per_minute_per_address
+    transfers.admission.take_pictures("testclient", limit)
+    monkeypatch.setattr(Transfers, "_receive", None)  # whoever calls it fails
+
+    assert client.post("/import", content=b"[]").status_code == 422
+
+
+def test_a_files_pictures_count_all(client: TestClient, transfers: Transfers, red: bytes) -> None:
+    limit = transfers.settings.pictures_per_minute_per_address
+    transfers.admission.take_pictures("testclient", limit - 3)
+
+    assert client.post("/import", content=picture_message(red, red, red)).status_code == 200
+    assert client.post("/import", content=picture_message(red)).status_code == 422
+
+
+def test_an_import_ends_when_the_disk_is_nearly_full(
+    client: TestClient, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=0))
+
+    answer = client.post("/import", content='[{"role": "user", "content": "Hi"}]')
+
+    assert (answer.status_code, "nearly full" in answer.text) == (422, True)
+    assert store.chats(OWNER) == []
+
+
+def test_an_import_whose_pictures_take_too_long_is_told(
+    client: TestClient, store: Store, pool: PicturePool, red: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(*_: Any, **__: Any) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(pool, "load", never)
+    monkeypatch.setattr(module, "IMPORT_S", 0.05)
+
+    answer = client.post("/import", content=picture_message(red))
+
+    assert (answer.status_code, "take longer than 0.05 seconds" in answer.text) == (422, True)
+    assert store.chats(OWNER) == []
+    monkeypatch.undo()
+    assert client.post("/import", content=picture_message(red)).status_code == 200
+
+
+def browser(transfers: Transfers, address: str) -> httpx2.AsyncClient:
+    """Somebody at an address."""
+    transport = httpx2.ASGITransport(app=Starlette(routes=transfers.routes()), client=(address, 1))
+    headers = {"cookie": f"{COOKIE}={SECRET}"}
+    return httpx2.AsyncClient(transport=transport, base_url="http://localhost", headers=headers)
+
+
+async def test_an_import_whose_pictures_are_slow_holds_up_no_other_address(
+    transfers: Transfers, pool: PicturePool, red: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = asyncio.Event()
+
+    async def never(*_: Any, **__: Any) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(pool, "load", never)
+    slow = asyncio.create_task(browser(transfers, "1.1.1.1").post("/import", content=picture_message(red)))
+    await begun.wait()
+    quick = await browser(transfers, "2.2.2.2").post("/import", content='[{"role": "user", "content": "Hi"}]')
+    assert quick.status_code == 200
+    assert not slow.done()
+    slow.cancel()
+    await asyncio.gather(slow, return_exceptions=True)
+    assert transfers.importing.working == 0
+
+
+async def test_who_reads_an_export_slowly_holds_up_nobody(
+    transfers: Transfers, chat_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces = transfers._in_turn(iter(["a", "b"]), "1.1.1.1")
+    assert await anext(pieces) == "a"
+    assert transfers.exporting.working == 0
+    held = await transfers.exporting.take("1.1.1.1")
+    second = asyncio.create_task(anext(pieces, None))
+    assert (await browser(transfers, "2.2.2.2").get(f"/export/{chat_id}.md")).status_code == 200
+    assert not second.done()
+    transfers.exporting.give_back(held)
+    assert await second == "b"
+    await pieces.aclose()

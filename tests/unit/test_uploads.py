@@ -1,5 +1,6 @@
 """Files that wait in a composer: whose they are, how many, how large, and where they lie."""
 
+import asyncio
 import io
 import os
 import shutil
@@ -277,6 +278,29 @@ async def test_a_disk_that_is_nearly_full_takes_nothing(
     assert len(everything(uploads.folder)) == (status == 200)
 
 
+async def test_an_upload_ends_when_the_disk_becomes_nearly_full(
+    admission: Admission, pool: PicturePool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many that began while there was room fill it together."""
+    uploads = Uploads(tmp_path / "uploads", 20_000_000, MAX_FILES, admission, pool)
+    free, sent = [FREE_BYTES], []
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: SimpleNamespace(free=free[0]))
+    whole = form(("cat.png", bytes(10_000_000)))
+
+    async def body() -> AsyncIterator[bytes]:
+        for start in range(0, len(whole), 2**20):
+            sent.append(start)
+            yield whole[start : start + 2**20]
+            free[0] -= 1
+
+    answer = await Browser(uploads).post(body())
+
+    assert answer.status_code == 429
+    assert "nearly full" in answer.text
+    assert len(sent) < 5
+    assert everything(uploads.folder) == []
+
+
 # Reading
 
 
@@ -345,7 +369,25 @@ async def test_what_the_composer_showed_is_not_decoded_again_to_be_sent(
         assert (await mine.get(path)).status_code == 200
         monkeypatch.setattr(pool, "load", None)
 
-    assert (await cache.load(mine.owner, path, "cat.png", auto_side=1540)).pictures[0].name == "cat.png"
+    assert (await cache.load(mine.owner, path, "cat.png")).pictures[0].name == "cat.png"
+
+
+async def test_a_file_is_decoded_once_for_all_who_look_at_once(
+    uploads: Uploads, pool: PicturePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = Browser(uploads)
+    paths = await mine.paths(("cat.png", encoded("PNG")), ("bad.png", b"bad"))
+    load, asked = pool.load, []
+
+    async def load_once(source: Path, name: str, *args: Any, **kwargs: Any) -> Loaded:
+        asked.append(name)
+        return await load(source, name, *args, **kwargs)
+
+    monkeypatch.setattr(pool, "load", load_once)
+    answers = await asyncio.gather(*(mine.get(path) for path in paths * 20))
+
+    assert [answer.status_code for answer in answers] == [200] * 40
+    assert sorted(asked) == ["bad.png", "cat.png"]
 
 
 async def test_a_sent_file_leaves_no_look_of_it(uploads: Uploads) -> None:

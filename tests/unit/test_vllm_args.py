@@ -2,9 +2,11 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from backend import vllm_args
 from backend.errors import ConfigError
 from backend.vllm_args import (
     DEMO_KV_CACHE_BYTES,
@@ -12,6 +14,7 @@ from backend.vllm_args import (
     DEMO_NAME,
     GIB,
     cpu_defaults,
+    is_mentioned,
     plan_engine,
     translate_limits,
 )
@@ -301,3 +304,35 @@ def test_what_the_person_chose_for_the_cpu_is_left_to_them(
     defaults = cpu_defaults(plan_engine("owner/model", flags), environment, 16 * GIB)
 
     assert {item for item in defaults if item.startswith("-")} == added
+
+
+@pytest.mark.parametrize(
+    ("flag", "known"),
+    [
+        ("--max-model-len", True),
+        ("--max-model", True),  # a beginning
+        ("--no-enable-thing", True),
+        ("--log-level", True),  # a field's
+        ("--compilation-config.mode", True),
+        ("--prot", False),  # in the midst of another word
+        ("--max-file-bm", False),
+    ],
+)
+def test_what_vllms_sources_mention_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: str, known: bool
+) -> None:
+    sources = {
+        "engine/arg_utils.py": """add("--max-model-len")\nadd("--enable-thing", '--compilation-config')""",
+        "entrypoints/deep/cli_args.py": "class Front:\n    log_level: str = 'protocol --protected'\n",
+    }
+    for name, text in sources.items():
+        (tmp_path / "vllm" / name).parent.mkdir(parents=True)
+        (tmp_path / "vllm" / name).write_text(text)
+    found = SimpleNamespace(submodule_search_locations=[str(tmp_path / "vllm")])
+    monkeypatch.setattr(vllm_args, "find_spec", lambda name: found)
+    assert is_mentioned(flag) == known
+
+
+def test_without_vllm_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vllm_args, "find_spec", lambda name: None)
+    assert not is_mentioned("--max-model-len")
