@@ -572,34 +572,6 @@ async def test_a_server_that_refuses_is_failed(engine: OpenAIEngine, upstream: U
     assert "OPENAI_API_KEY" in capabilities.action
 
 
-@pytest.mark.parametrize(
-    ("address", "wanted"),
-    [
-        ("https://lab.example/v1/models", "Bearer sk-lab"),
-        ("https://lab.example:443/elsewhere", "Bearer sk-lab"),
-        ("http://lab.example/v1/models", None),
-        ("https://lab.example:8443/v1/models", None),
-        ("https://other.example/v1/models", None),
-        ("https://lab.example.other.example/v1/models", None),
-    ],
-)
-async def test_the_key_is_taken_out_of_a_request_to_another_origin(address: str, wanted: str | None) -> None:
-    """Whatever made it: the last hook before it is sent knows one origin."""
-    asked: list[httpx2.Request] = []
-
-    def answer(request: httpx2.Request) -> httpx2.Response:
-        asked.append(request)
-        return httpx2.Response(200)
-
-    hook = openai_engine._header_hook(Server("lab", "https://lab.example/v1", "sk-lab", False))
-    async with httpx2.AsyncClient(
-        transport=httpx2.MockTransport(answer), event_hooks={"request": [hook]}
-    ) as client:
-        await client.get(address, headers={"Authorization": "Bearer sk-lab", "OpenAI-Organization": "org"})
-    assert asked[0].headers.get("authorization") == wanted
-    assert "openai-organization" not in asked[0].headers
-
-
 class Network:
     """httpx's extension ``network_stream``, with pieces of so many bytes to be read."""
 
@@ -655,3 +627,31 @@ async def test_a_servers_connection_is_read_so_and_left_as_it_was(monkeypatch: p
     for network in networks:
         assert inspect.iscoroutinefunction(network.read)
         assert "read" not in vars(network), "the connection may be used again"
+
+
+@pytest.mark.parametrize(
+    ("address", "wanted"),
+    [
+        ("https://lab.example/v1/models", "Bearer sk-lab"),
+        ("https://lab.example:443/elsewhere", "Bearer sk-lab"),
+        ("http://lab.example/v1/models", None),
+        ("https://lab.example:8443/v1/models", None),
+        ("https://other.example/v1/models", None),
+        ("https://lab.example.other.example/v1/models", None),
+    ],
+)
+async def test_the_key_is_taken_out_of_a_request_to_another_origin(address: str, wanted: str | None) -> None:
+    """Whatever made it: the last hook before it is sent knows one origin."""
+    asked: list[httpx2.Request] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request)
+        return httpx2.Response(200)
+
+    hook = openai_engine._header_hook(Server("lab", "https://lab.example/v1", "sk-lab", False))
+    async with httpx2.AsyncClient(
+        transport=httpx2.MockTransport(answer), event_hooks={"request": [hook]}
+    ) as client:
+        await client.get(address, headers={"Authorization": "Bearer sk-lab", "OpenAI-Organization": "org"})
+    assert asked[0].headers.get("authorization") == wanted
+    assert "openai-organization" not in asked[0].headers
