@@ -44,6 +44,8 @@ EXAMPLES = WEB.parent / "examples"
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
 CONCURRENT_EVENTS = 16  # of a kind that answers at once
 WAITING_EVENTS = 1000  # of those; messages wait in a line of their own
+# Pages of which Gradio keeps a copy of all components, for an hour: 170 kB each. Nothing of ours is in them.
+SESSIONS = 250
 LOGIN_NOTE = (
     "Log in with the account that whoever runs this app gave you. After "
     f"{TRIES_PER_MINUTE} tries within a minute, wait a minute."
@@ -224,6 +226,7 @@ def launch(
         auth=accounts.check if accounts else None,
         auth_message=LOGIN_NOTE if accounts else None,
         footer_links=[],
+        state_session_capacity=SESSIONS,
         max_file_size=settings.max_file_mb * MEGA,  # the page's own check, before it uploads
         theme=theme(),
         head=HEAD,
