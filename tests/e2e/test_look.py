@@ -74,3 +74,9 @@ def shoot_fitting(visitor: Visitor, name: str) -> None:
     shoot(visitor.page, name)
     width = visitor.page.evaluate("document.documentElement.scrollWidth")
     assert width <= visitor.page.evaluate("window.innerWidth"), f"{name}: the page scrolls sideways"
+    cut_off = """messages => messages.filter(message => {
+        const box = message.getBoundingClientRect();
+        const room = document.querySelector("#chat").getBoundingClientRect();
+        return box.left < room.left || box.right > room.right;
+    }).length"""
+    assert visitor.page.locator("#chat .message").evaluate_all(cut_off) == 0, f"{name}: a message is cut off"
