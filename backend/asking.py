@@ -46,6 +46,7 @@ FROM_PIPE = "-"
 IN_OTHER_WORDS = (
     *(("Press Retry", "Ask again"), ("press Retry", "ask again")),
     *(("in the settings", "with --model"), ("Max tokens", "--max-tokens")),
+    ("; the app finds it by itself", ""),
 )
 LOOK_EVERY_S = 0.5
 MODELS_NAMED = 10

@@ -79,6 +79,10 @@ class ImportFileError(SightlineError):
     """A file that cannot become a chat."""
 
 
+class InputError(SightlineError):
+    """Something that was typed cannot be what was asked for."""
+
+
 class LimitError(SightlineError):
     """A limit of this installation; ``action`` names the setting that moves it."""
 

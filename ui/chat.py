@@ -98,8 +98,8 @@ class Chat:
         self, composed: Any, posted_id: Any, detail: Any, pages: Any, request: gr.Request, *settings: Any
     ) -> View:
         """Take a message, store it, and begin the reply. What is refused stays in the composer."""
-        choices = read_choices(*settings)
         try:
+            choices = read_choices(*settings)
             owner = require_owner(request)
             message = read_composer(composed, self.uploads.of(owner))
             self._check(message)
@@ -127,8 +127,9 @@ class Chat:
 
     async def retry(self, posted_id: Any, request: gr.Request, *settings: Any) -> View:
         """Answer the last question once more, in the place of the last reply."""
-        chat_id, choices = read_id(posted_id), read_choices(*settings)
+        chat_id = read_id(posted_id)
         try:
+            choices = read_choices(*settings)
             owner = require_owner(request)
             await self._check_choices(choices)
             with self.replies.claim(owner, chat_id), self._admit(owner, request) as ticket:

@@ -10,13 +10,12 @@ from backend.router import Router
 from backend.sizing import auto_side, longest_side, picture_tokens
 from backend.types import Detail, ModelInfo
 from ui import render
-from ui.payload import read_id
+from ui.payload import is_seed, read_id
 
 TEMPERATURE = (0.0, 2.0, 0.2)  # each: lowest, highest, what new visitors start with
 TOP_P = (0.05, 1.0, 1.0)
 MAX_TOKENS = (16, 8192, 1024)
 MAX_TOKENS_STEP = 16
-MAX_SEED_DIGITS = 19
 
 # The page's script keeps them in the browser's storage, by the names of ``Kept``.
 JS_KEPT = "() => window.sightline?.kept() ?? {}"
@@ -139,7 +138,7 @@ def read_kept(posted: object, max_chars: int = 0) -> Kept:
         temperature=_within(found.get("temperature"), TEMPERATURE),
         top_p=_within(found.get("top_p"), TOP_P),
         max_tokens=None if max_tokens is None else int(max_tokens),
-        seed=seed if isinstance(seed, str) and seed.isdecimal() and len(seed) <= MAX_SEED_DIGITS else None,
+        seed=seed if isinstance(seed, str) and is_seed(seed) else None,
     )
 
 

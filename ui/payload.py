@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backend.errors import ImageError
+from backend.errors import ImageError, InputError
 from backend.images import ALL_PAGES
 from backend.types import Detail, Sampling
 
 _PAGES = re.compile(r"(?P<first>[0-9]{1,6})\s*(?P<to>[-–—]\s*(?P<last>[0-9]{1,6})?)?")
+MAX_SEED = 2**31 - 1
 PREVIEW = ".preview"  # beside an upload, whose own name begins with no dot
 
 
@@ -125,7 +126,11 @@ class Choices:
 def read_choices(*posted: object) -> Choices:
     """Model, system prompt, temperature, top-p, max tokens and seed, in the order of the layout's inputs.
 
-    A number is brought into its range; what is none is left to the engine.
+    A number is brought into its range; what is none is left to the engine. A seed is typed: in its place
+    another would give another answer than it stands for.
+
+    Raises:
+        InputError: what was typed is no seed.
     """
     model, system, temperature, top_p, max_tokens, seed = posted
     return Choices(
@@ -135,7 +140,7 @@ def read_choices(*posted: object) -> Choices:
             temperature=_number(temperature, 0.0, 2.0),
             top_p=_number(top_p, 0.01, 1.0),
             max_tokens=_integer(max_tokens, 1, 1_000_000),
-            seed=_integer(seed, 0, 2**31 - 1),
+            seed=_typed_seed(seed) if isinstance(seed, str) else _integer(seed, 0, MAX_SEED),
         ),
     )
 
@@ -173,8 +178,20 @@ def _number(value: object, low: float, high: float) -> float | None:
     return float(min(max(value, low), high))  # in this order: not every int fits into a float
 
 
+def is_seed(typed: str) -> bool:
+    """Whether it is a whole number that every engine takes as one."""
+    return typed.isdecimal() and len(typed) <= len(str(MAX_SEED)) and int(typed) <= MAX_SEED
+
+
+def _typed_seed(typed: str) -> int | None:
+    typed = typed.strip()
+    if typed and not is_seed(typed):
+        raise InputError(
+            f"“{typed[:20]}” is no seed.", f"Write a whole number from 0 to {MAX_SEED:,}, or nothing."
+        )
+    return int(typed) if typed else None
+
+
 def _integer(value: object, low: int, high: int) -> int | None:
-    if isinstance(value, str) and value.strip().isdecimal() and len(value) < 20:
-        value = int(value)
     number = _number(value, low, high)
     return None if number is None else int(number)
