@@ -27,6 +27,7 @@ Head = tuple[int, list[tuple[bytes, bytes]]]
 # Waking the caller's thread for every token of a fast model costs the application some percent of its
 # speed. After the first few chunks, which hold the first token, they travel together.
 EAGER_CHUNKS = 4
+LOOK_EVERY_S = 0.5  # whether the application's loop is still there, while it has not answered
 
 
 class _Body(httpx2.AsyncByteStream):
@@ -93,14 +94,17 @@ class _Exchange:
         call = self._run()
         try:
             asyncio.run_coroutine_threadsafe(call, self._there)
+            while not self._head.done():
+                await asyncio.wait((self._head,), timeout=LOOK_EVERY_S)
+                if self._there.is_closed() and not self._head.done():
+                    raise RuntimeError("It was on its way to its end already, and never began.")
         except RuntimeError as error:  # the loop is closed
             call.close()
             raise httpx2.ConnectError("The application is not running") from error
-        try:
-            return await self._head
-        except BaseException:  # the caller gave up before the first byte
+        except asyncio.CancelledError:  # the caller gave up before the first byte
             self.hang_up()
             raise
+        return self._head.result()
 
     def hang_up(self) -> None:
         """Tell the application that nobody reads on."""

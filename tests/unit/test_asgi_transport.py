@@ -9,6 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from backend import asgi_transport
 from backend.asgi_transport import EAGER_CHUNKS, AsgiApp, AsgiMessage, AsgiTransport
 
 pytestmark = pytest.mark.timeout(30)
@@ -245,6 +246,25 @@ async def test_requests_to_a_closed_loop_cannot_connect() -> None:
     async with client(hello, loop) as http:
         with pytest.raises(httpx2.ConnectError):
             await http.get("/")
+
+
+async def test_a_request_that_a_closing_loop_never_began_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asgi_transport, "LOOK_EVERY_S", 0.01)
+    loop = asyncio.new_event_loop()  # which takes calls, and runs none of them
+    hand_over, handed_over = asyncio.run_coroutine_threadsafe, asyncio.Event()
+
+    def note(*call: Any) -> Any:
+        handed_over.set()
+        return hand_over(*call)
+
+    monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", note)
+
+    async with client(hello, loop) as http:
+        asking = asyncio.create_task(http.get("/"))
+        await handed_over.wait()
+        loop.close()
+        with pytest.raises(httpx2.ConnectError):
+            await asyncio.wait_for(asking, 10)
 
 
 async def test_an_answer_can_be_closed_after_its_loop() -> None:
