@@ -64,7 +64,8 @@ class Settings(BaseSettings):
 
     model: str | None = Field(
         None,
-        description="Model to load: a Hugging Face id or a folder. [default: demo, or none with --base-url]",
+        description="Model to load: a Hugging Face id or a folder; auto: the best that fits this machine. "
+        "[default: demo, or none with --base-url]",
     )
     base_url: Words = Field(
         (),

@@ -267,12 +267,11 @@ class InProcessEngine:
                 Server("", "http://in-process/v1", os.environ.get("VLLM_API_KEY", "")),
                 http_client=httpx2.AsyncClient(transport=transport, timeout=None),
                 idle_timeout_s=self._idle_timeout_s,
+                extra=dict(self._plan.request),
             )
             if self._stopping.is_set():
                 return
-            self._served_name, self._models = await _menu(
-                client, self._plan.model, arguments, engine.model_config
-            )
+            self._served_name, self._models = await _menu(client, self._plan, arguments, engine.model_config)
             self._client.set_result(client)
             self._change(_Status(EngineState.READY, time.monotonic()))
             while not self._stopping.is_set() and not engine.errored:  # noqa: ASYNC110 - no event for either
@@ -306,9 +305,9 @@ class InProcessEngine:
 
 
 async def _menu(
-    client: OpenAIEngine, name: str, arguments: argparse.Namespace, model_config: Any
+    client: OpenAIEngine, plan: EnginePlan, arguments: argparse.Namespace, model_config: Any
 ) -> tuple[str, tuple[ModelInfo, ...]]:
-    """What vLLM calls its model; and that model under the ``name`` that the person gave, then adapters.
+    """What vLLM calls its model; and that model under the name that the person gave, then adapters.
 
     The picture limit, whether it reasons, and how it reads a picture are known only here: vLLM's list of
     models does not tell them.
@@ -327,7 +326,7 @@ async def _menu(
     ]
     own_names = arguments.served_model_name or [served[0].id]
     adapters = [model for model in served if model.id not in own_names]  # of --lora-modules
-    return served[0].id, (dataclasses.replace(served[0], id=name), *adapters)
+    return served[0].id, (dataclasses.replace(served[0], id=plan.model, remarks=plan.remarks), *adapters)
 
 
 def _kill_children(spared: Callable[[], Collection[int]]) -> None:
