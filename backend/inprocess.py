@@ -10,6 +10,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import dataclasses
+import json
 import os
 import signal
 import threading
@@ -24,7 +25,7 @@ import httpx2
 import psutil
 
 from backend import vllm_entry, vllm_log
-from backend.asgi_transport import AsgiTransport
+from backend.asgi_transport import AsgiTransport, Relayed
 from backend.errors import EngineDiedError, EngineError, EngineUnavailableError, SightlineError
 from backend.openai_engine import OpenAIEngine
 from backend.servers import Server
@@ -32,6 +33,7 @@ from backend.types import Capabilities, ChatRequest, EngineState, Event, ModelIn
 from backend.vision_config import read_vision
 from backend.vllm_args import EnginePlan
 
+IN_PROCESS = "http://in-process"
 HEALTH_CHECK_S = 0.2
 STOP_TIMEOUT_S = 8.0
 THREAD = "vllm"  # the name of the thread in which it loads and runs
@@ -96,6 +98,7 @@ class InProcessEngine:
         self._stage = vllm_log.stage("")
         self._stage_read_at = float("-inf")
         self._vllm_engine: Any = None
+        self._transport: AsgiTransport | None = None
         self._models: tuple[ModelInfo, ...] = (ModelInfo(plan.model),)
         self._served_name = plan.model
         self._stopping = threading.Event()
@@ -158,6 +161,27 @@ class InProcessEngine:
             ) from error
         finally:
             await answer.aclose()
+
+    def relay(self, path: str, body: dict[str, Any]) -> Relayed:
+        """A request to vLLM's own API, under the name by which people know the model.
+
+        Raises:
+            EngineUnavailableError: the model is not there, yet or any more.
+        """
+        transport = self._transport
+        if self._status.state is not EngineState.READY or transport is None:
+            what = (
+                "The model is still loading." if self.state is EngineState.LOADING else "There is no model."
+            )
+            raise EngineUnavailableError(what, "Try again in a minute.")
+        if body["model"] == self._plan.model:
+            body = body | {"model": self._served_name}
+        key = os.environ.get("VLLM_API_KEY", "")
+        headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
+        data = json.dumps(dict(self._plan.request) | body).encode()
+        return Relayed(
+            transport, httpx2.Request("POST", f"{IN_PROCESS}{path}", content=data, headers=headers)
+        )
 
     def _by_served_name(self, request: ChatRequest) -> ChatRequest:
         """The menu shows the model as it was named; vLLM may serve it under --served-model-name."""
@@ -261,10 +285,10 @@ class InProcessEngine:
             await vllm.init_app_state(engine, app.state, arguments, tasks)
             # vLLM's error handler tells its server to exit when the engine is dead.
             app.state.server = types.SimpleNamespace(should_exit=False)
-            transport = AsgiTransport(app, asyncio.get_running_loop())
+            transport = self._transport = AsgiTransport(app, asyncio.get_running_loop())
             self._vllm_engine = engine
             client = OpenAIEngine(
-                Server("", "http://in-process/v1", os.environ.get("VLLM_API_KEY", "")),
+                Server("", f"{IN_PROCESS}/v1", os.environ.get("VLLM_API_KEY", "")),
                 http_client=httpx2.AsyncClient(transport=transport, timeout=None),
                 idle_timeout_s=self._idle_timeout_s,
                 extra=dict(self._plan.request),
