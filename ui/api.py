@@ -33,6 +33,7 @@ from backend.errors import (
 from backend.fetch import Fetcher
 from backend.inprocess import InProcessEngine
 from backend.picture_pool import PicturePool
+from backend.types import ModelInfo
 from ui.operators import MIN_CHARS, Tries
 from ui.visitors import address_of
 
@@ -82,12 +83,11 @@ class Api:
             Route(f"{ROOT}{TEXT}", _Path(self, TEXT), methods=["POST"]),
         ]
 
-    @property
-    def limits(self) -> ApiLimits:
-        """What one request may ask for."""
-        settings = self.settings
+    def limits(self, model: ModelInfo | None) -> ApiLimits:
+        """What one request may ask for; vLLM refuses an answer that is longer than its model's context."""
+        settings, context = self.settings, model.context_length if model else None
         return ApiLimits(
-            settings.api_max_tokens,
+            min(settings.api_max_tokens, context or settings.api_max_tokens),
             settings.api_max_choices,
             settings.max_chat_messages,
             settings.max_images_per_chat,
@@ -156,12 +156,14 @@ class _Path:
             ClientDisconnect: nobody waits for the answer.
         """
         api, host = self._api, address_of(request)
-        body = await run_in_threadpool(read_request, self._path, await self._read(request), api.limits)
+        model = next(iter((await api.engine.capabilities()).models), None)
+        data = await self._read(request)
+        body = await run_in_threadpool(read_request, self._path, data, api.limits(model))
         # Each counts as a visitor of its own: clients share the key. What limits them is their address.
         with api.admission.enter(f"api {secrets.token_hex(8)}", host) as ticket:
             gone = asyncio.create_task(_gone(request))
             try:
-                relayed = await _unless(gone, self._prepared(ticket.line(), body, host))
+                relayed = await _unless(gone, self._prepared(ticket.line(), body, host, model))
                 async with relayed:
                     head = await _unless(gone, relayed.start())
                     response: Response
@@ -176,17 +178,18 @@ class _Path:
             finally:
                 gone.cancel()
 
-    async def _prepared(self, line: Any, body: dict[str, Any], host: str | None) -> Relayed:
+    async def _prepared(
+        self, line: Any, body: dict[str, Any], host: str | None, model: ModelInfo | None
+    ) -> Relayed:
         """The request for vLLM, once it is its turn."""
         api = self._api
         async for _ in line:
             pass
-        told = await api.engine.capabilities()
         reader = PictureReader(
             api.fetcher,
             api.pictures,
             lambda count: api.admission.take_pictures(host, count),
-            told.models[0].vision if told.models else None,
+            model.vision if model else None,
             address_key(host),
         )
         body = await reader.read(body)

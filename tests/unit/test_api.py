@@ -22,7 +22,7 @@ from backend.errors import ConfigError, InputError
 from backend.fetch import FetchedFile, Fetcher
 from backend.inprocess import InProcessEngine
 from backend.picture_pool import PicturePool
-from backend.types import EngineState, StreamLimits
+from backend.types import EngineState, ModelInfo, StreamLimits
 from backend.vllm_args import EnginePlan
 from ui.api import API_KEY, PATHS, Api, api_key
 
@@ -276,6 +276,15 @@ async def test_a_request_reaches_vllm_under_the_models_own_name_and_with_its_own
             },
         )
     ]
+
+
+@pytest.mark.parametrize(("context", "tokens"), [(4096, 4096), (None, 8192), (100_000, 8192)])
+async def test_an_answer_is_no_longer_than_the_models_context(
+    client: httpx2.AsyncClient, engine: InProcessEngine, vllm: Vllm, context: int | None, tokens: int
+) -> None:
+    engine._models = (ModelInfo("owner/model", context_length=context),)
+    await client.post("/v1/chat/completions", json=chat())
+    assert vllm.asked[0][1]["max_tokens"] == tokens
 
 
 async def test_plain_completions_reach_vllm_too(client: httpx2.AsyncClient, vllm: Vllm) -> None:
