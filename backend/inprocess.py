@@ -26,6 +26,8 @@ import psutil
 
 from backend import vllm_entry, vllm_log
 from backend.asgi_transport import AsgiTransport, Relayed
+from backend.catalogue.download import Download
+from backend.catalogue.hub import cache_folder
 from backend.errors import EngineDiedError, EngineError, EngineUnavailableError, SightlineError
 from backend.openai_engine import OpenAIEngine
 from backend.servers import Server
@@ -97,6 +99,7 @@ class InProcessEngine:
         self._log_start = 0  # where in the log the current start begins
         self._stage = vllm_log.stage("")
         self._stage_read_at = float("-inf")
+        self._download = Download(cache_folder(plan.model, os.environ), plan.weights_bytes)
         self._vllm_engine: Any = None
         self._transport: AsgiTransport | None = None
         self._models: tuple[ModelInfo, ...] = (ModelInfo(plan.model),)
@@ -138,9 +141,12 @@ class InProcessEngine:
         now = time.monotonic()
         if now - self._stage_read_at >= STAGE_S:
             self._stage_read_at = now
-            log = await asyncio.to_thread(vllm_log.read_tail, self._log, self._log_start)
-            self._stage = vllm_log.stage(log)
+            self._stage = await asyncio.to_thread(self._read_stage)
         return self._stage
+
+    def _read_stage(self) -> str:
+        coming = "" if self._plan.is_local else self._download.told()
+        return coming or vllm_log.stage(vllm_log.read_tail(self._log, self._log_start))
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         """See ``Engine.stream``; waits while the engine loads."""

@@ -45,7 +45,8 @@ SERVER_FLAGS = (
 class EnginePlan:
     """What to start: ``argv`` for vLLM's parser, the model's name, why that one, and what was translated.
 
-    ``request`` are fields that each request to this model gets, ``remarks`` what the page says of it.
+    ``request`` are fields that each request to this model gets, ``remarks`` what the page says of it,
+    ``weights_bytes`` how much of it there is to download, where that is known.
     """
 
     argv: tuple[str, ...]
@@ -54,6 +55,7 @@ class EnginePlan:
     notices: tuple[str, ...] = ()
     request: tuple[tuple[str, Any], ...] = ()
     remarks: tuple[str, ...] = ()
+    weights_bytes: int | None = None
 
     @property
     def is_demo(self) -> bool:

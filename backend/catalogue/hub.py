@@ -40,10 +40,15 @@ def access(model: str, environment: Mapping[str, str] = os.environ, hub: Any = N
     return Access.OPEN
 
 
-def is_cached(model: str, environment: Mapping[str, str]) -> bool:
-    """Whether the hub's cache holds weights of it, and none that are still coming."""
+def cache_folder(model: str, environment: Mapping[str, str]) -> Path:
+    """Where the hub's client keeps a model on this machine."""
     home = environment.get("HF_HOME") or str(Path.home() / ".cache" / "huggingface")
     cache = Path(environment.get("HF_HUB_CACHE") or Path(home) / "hub")
-    folder = cache / f"models--{model.replace('/', '--')}"
+    return cache / f"models--{model.replace('/', '--')}"
+
+
+def is_cached(model: str, environment: Mapping[str, str]) -> bool:
+    """Whether the hub's cache holds weights of it, and none that are still coming."""
+    folder = cache_folder(model, environment)
     weights = [file for file in folder.glob("snapshots/*/*.safetensors") if file.exists()]
     return bool(weights) and not any(folder.glob("blobs/*.incomplete"))

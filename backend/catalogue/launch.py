@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from backend.catalogue.fit import Fit, Verdict, fit, pictures
 from backend.catalogue.machine import Gpu
-from backend.catalogue.memory import GIB
+from backend.catalogue.memory import GIB, weights
 from backend.catalogue.recipe import Model, Recipe, find
 from backend.vllm_args import EnginePlan, flag_names
 
@@ -48,6 +48,7 @@ def with_recipe(
         notices=(*plan.notices, *_notices(recipe, added, given, version), *said),
         request=tuple(recipe.request.items()),
         remarks=said,
+        weights_bytes=weights(model),
     )
 
 
