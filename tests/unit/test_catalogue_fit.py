@@ -479,7 +479,17 @@ def test_the_table_has_a_row_for_each_model_and_says_what_is_not_known() -> None
     text = table.as_text(RECIPES, gpus(24))
     [row] = [line for line in text.splitlines() if " Qwen/Qwen3-VL-8B-Instruct " in line]
     assert row.split() == (
-        ["Qwen3-VL", "Qwen/Qwen3-VL-8B-Instruct", "Apache-2.0", "?", "24", "fits", "with", "fewer", "context"]
+        [
+            "Qwen3-VL",
+            "Qwen/Qwen3-VL-8B-Instruct",
+            "Apache-2.0",
+            "no",
+            "24",
+            "fits",
+            "with",
+            "fewer",
+            "context",
+        ]
     )
     ids = [model.id for recipe in RECIPES for model in recipe.models]
     assert all(f" {name} " in text for name in ids)
@@ -491,7 +501,7 @@ def test_the_table_for_programs() -> None:
     rows = json.loads(table.as_json(RECIPES, gpus(80), 8192))
     assert len(rows) == sum(len(recipe.models) for recipe in RECIPES)
     [row] = [one for one in rows if one["id"] == "Qwen/Qwen3-VL-8B-Instruct"]
-    assert (row["here"], row["gated"], row["licence"]) == ("fits", None, "Apache-2.0")
+    assert (row["here"], row["gated"], row["licence"]) == ("fits", False, "Apache-2.0")
     assert row["start"] == {"context": 8192, "images": 2, "gpus": 1, "quantised": False}
     assert row["bytes"] == 2 * row["parameters"] + 8192 * 36 * 8 * 128 * 2 * 2 + WORKING
 
