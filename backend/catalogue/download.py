@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
+DOWNLOADING = "Downloading"  # how a stage begins that tells its own time
 WINDOW_S = 20.0  # over which the rate is taken
 GB, MB = 10**9, 10**6
 
@@ -37,7 +38,7 @@ class Download:
 def progress(size: int, total: int | None, rate: float) -> str:
     """``Downloading the model: 3.2 of about 17.5 GB, 85 MB/s, 3 min left``, as far as it is known."""
     whole = f" of about {total / GB:.1f}" if total and total > size else ""
-    words = [f"Downloading the model: {size / GB:.1f}{whole} GB"]
+    words = [f"{DOWNLOADING} the model: {size / GB:.1f}{whole} GB"]
     if rate > 0:
         words.append(f"{rate / MB:.0f} MB/s" if rate >= MB else f"{rate / 1000:.0f} kB/s")
         if total and total > size:

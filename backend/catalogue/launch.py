@@ -23,12 +23,12 @@ def with_recipe(
     gpus: Callable[[], Sequence[Gpu]],
     version: str = NO_VERSION,
 ) -> EnginePlan:
-    """The plan with what its model's recipe adds; the same plan where the catalogue does not know the model.
+    """The plan with what its model's recipe adds; the same plan for a folder, or where none is known.
 
     A flag that was given by hand wins. With a file of ``--config`` nothing is added, as vLLM lets flags win
     over that file. ``version`` is the installed vLLM's.
     """
-    found = find(plan.model, recipes)
+    found = None if plan.is_local else find(plan.model, recipes)
     if found is None:
         return plan
     recipe, model = found

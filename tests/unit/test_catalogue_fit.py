@@ -422,8 +422,13 @@ def test_an_unknown_model_is_started_as_ever(tmp_path: Path) -> None:
     def never() -> tuple[Gpu, ...]:
         raise AssertionError
 
-    plan = plan_engine("owner/model", ("--dtype", "half"))
-    assert with_recipe(plan, RECIPES, never) is plan
+    folder = tmp_path / "pixtral"  # which is also the key of a family
+    folder.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        for name in ("owner/model", "pixtral", str(folder)):
+            plan = plan_engine(name, ("--dtype", "half"))
+            assert with_recipe(plan, RECIPES, never) is plan
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda one: one.key)
