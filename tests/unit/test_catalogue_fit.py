@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from backend.asking import FORMATS
 from backend.catalogue import hub, table
 from backend.catalogue.auto import ROOMY, candidates, choose
 from backend.catalogue.fit import Fit, Verdict, fit
@@ -339,6 +340,12 @@ def test_a_flag_that_was_given_wins() -> None:
     assert plan.argv.count("--max-model-len") == 0
     assert "--max_model_len=9000" in plan.argv
     assert not any("lowered" in remark for remark in plan.remarks)
+
+
+def test_the_other_format_of_a_question_wins_over_the_recipes() -> None:
+    argv = launched(SMALL_31, (), *FORMATS["hf"]).argv
+    assert [argv[argv.index(name) + 1] for name in FORMATS["hf"][::2]] == ["auto"] * 3
+    assert "mistral" not in argv
 
 
 def test_without_a_gpu_the_documents_own_limits_hold() -> None:
