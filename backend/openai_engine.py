@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import dataclasses
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing
 from typing import Any, cast
 
@@ -53,7 +53,8 @@ SENT_HEADERS = frozenset(
 class OpenAIEngine:
     """An ``Engine`` at a server's base URL (with its ``/v1``).
 
-    ``http_client`` replaces the network, ``idle_timeout_s`` is how long nothing may arrive.
+    ``http_client`` replaces the network, ``idle_timeout_s`` is how long nothing may arrive, ``extra`` are
+    fields that are not OpenAI's, for each request.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class OpenAIEngine:
         *,
         http_client: httpx2.AsyncClient | None = None,
         idle_timeout_s: float = 300.0,
+        extra: Mapping[str, Any] | None = None,
     ) -> None:
         # What stalls is noticed below, by what arrives: only the connection has a time of its own.
         timeout = httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S)
@@ -76,6 +78,7 @@ class OpenAIEngine:
         self._server = server
         self._peer = Peer(server.name, bool(server.api_key), idle_timeout_s)
         self._idle_timeout_s = idle_timeout_s
+        self._extra = extra or {}
         self._dialects: dict[str, Dialect] = {}
 
     async def aclose(self) -> None:
@@ -177,7 +180,9 @@ class OpenAIEngine:
         """
         # The SDK's own stream builds a model of every chunk, which costs ten times what reading its JSON
         # does, in a process where vLLM's server needs the time.
-        opening = self._client.chat.completions.with_streaming_response.create(**cast(Any, body))
+        opening = self._client.chat.completions.with_streaming_response.create(
+            **cast(Any, body), extra_body=self._extra
+        )
         try:
             async with asyncio.timeout(self._idle_timeout_s):
                 return await stack.enter_async_context(opening)

@@ -243,7 +243,7 @@ class ModelInfo:
     ``id`` is what its server calls it, ``source`` the server's name, empty for the model in this
     process. ``context_length`` is in tokens, ``image_limit`` in pictures per prompt (the whole
     conversation; 0: it does not see), ``box_dialect`` names the form in which it gives boxes.
-    ``vision`` is known only of some models in this process.
+    ``vision`` is known only of some models in this process; ``remarks`` are sentences about one for people.
     """
 
     id: str
@@ -254,6 +254,7 @@ class ModelInfo:
     video: bool | None = None
     box_dialect: str | None = None
     vision: Vision | None = None
+    remarks: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

@@ -257,7 +257,8 @@ def model_facts(model: ModelInfo | None) -> str:
     facts += ["reasons"] * bool(model.reasoning) + ["sees video"] * bool(model.video)
     facts += [f"boxes as {model.box_dialect}"] if model.box_dialect else []
     whose = f'data-model="{html.escape(model.name)}" data-source="{html.escape(model.source)}"'
-    return f"<p {whose}>{html.escape(' · '.join(facts))}</p>"
+    remarks = "".join(f"<p>{html.escape(remark)}</p>" for remark in model.remarks)
+    return f"<p {whose}>{html.escape(' · '.join(facts))}</p>{remarks}"
 
 
 def longest_answer(bound: int | None = None) -> str:

@@ -374,6 +374,12 @@ def test_a_models_name_cannot_write_into_the_page() -> None:
     assert render.model_facts(None) == ""
 
 
+def test_what_is_to_be_said_of_a_model_stands_below_its_facts() -> None:
+    facts = render.model_facts(ModelInfo("m", remarks=("A base model: it continues <text>.",)))
+
+    assert facts.endswith("<p>A base model: it continues &lt;text&gt;.</p>")
+
+
 def test_a_busy_server_is_waited_for_visibly() -> None:
     (counting,) = texts(render.reply(Draft(retry_at=time.monotonic() + 6.5)))
     (asking,) = texts(render.reply(Draft(retry_at=time.monotonic() - 1)))
