@@ -63,9 +63,12 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
+    """``continues``: the last message is a reply of the model's own, with which the answer is to go on."""
+
     model: str
     messages: tuple[Message, ...]
     sampling: Sampling = Sampling()
+    continues: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +311,11 @@ class ImageRef:
 
 @dataclass(frozen=True, slots=True)
 class StoredMessage:
-    """``model`` is the one that was asked; ``error`` is what the person was told of a failed reply."""
+    """``model`` is the one that was asked; ``error`` is what the person was told of a failed reply.
+
+    ``versions`` are the ids of what stands in this place in the branches of the chat, its own among them,
+    oldest first.
+    """
 
     id: str
     position: int
@@ -321,3 +328,11 @@ class StoredMessage:
     model: str
     error: str
     created_at: datetime
+    versions: tuple[str, ...] = ()
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether it is a reply with a text that ended too early, and that can be continued."""
+        ended = self.status in (MessageStatus.CANCELLED, MessageStatus.INTERRUPTED)
+        at_limit = self.stats is not None and self.stats.finish_reason == "length"
+        return self.role == "assistant" and bool(self.text.strip()) and (ended or at_limit)

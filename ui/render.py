@@ -7,7 +7,9 @@ they carry a ``path``: the page posts them back with some events, and only uploa
 """
 
 import html
+import json
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any
 from urllib.parse import quote
 
@@ -45,6 +47,26 @@ def conversation(messages: Sequence[StoredMessage]) -> list[Json]:
     return [shown for message in messages for shown in _message(message)]
 
 
+def rows(messages: Sequence[StoredMessage]) -> str:
+    """What can be done with each row of the conversation: JSON for ``assets/web/messages.js``.
+
+    The Chatbot puts messages of a role that follow one another into one row; the last of them counts.
+    """
+    rows = [list(row) for _, row in groupby(messages, lambda message: message.role)]
+    return json.dumps(
+        [
+            {
+                "id": row[-1].id,
+                "role": row[-1].role,
+                "versions": row[-1].versions if len(row[-1].versions) > 1 else (),
+                "cut": row[-1] is messages[-1] and row[-1].is_cut,
+                "pictures": [image.name for message in row for image in message.images],
+            }
+            for row in rows
+        ]
+    )
+
+
 def _message(message: StoredMessage) -> list[Json]:
     if message.role == "user":
         return question(message)
@@ -75,7 +97,7 @@ def reply(draft: Draft, engine: Capabilities | None = None) -> list[Json]:
         shown.append(_shown("assistant", [_text(draft.text)]))
     if draft.is_over:
         shown.append(_shown("assistant", [_text(footer(draft))]))
-    elif not shown:
+    elif draft.waits:
         shown.append(_shown("assistant", [_text(waiting(engine, draft.retry_in_s, draft.place))]))
     return shown
 
