@@ -5,7 +5,7 @@ siblings, of which the chat shows one. Positions count all messages of a chat in
 came, so they grow along each branch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from sqlalchemy import select
@@ -141,3 +141,24 @@ class Branches:
         with self._write() as session:
             chat = chat_row(session, owner, chat_id)
             chat.leaf_id = newest_leaf(all_rows(session, chat), message_id)
+
+    def leave_out(
+        self, owner: str, chat_id: str, which: Mapping[str, Collection[int]], *, left_out: bool = True
+    ) -> None:
+        """Let the model not read these messages any more, or read them again.
+
+        ``which``: their ids, and of each the places of the pictures that are meant; none for the whole.
+
+        Raises:
+            NotFoundError: the owner has no such chat, or it does not show such a message with such pictures.
+        """
+        with self._write() as session:
+            rows = {row.id: row for row in shown_rows(session, chat_row(session, owner, chat_id))}
+            for message_id, places in which.items():
+                row = rows.get(message_id)
+                if row is None or not set(places) <= set(range(len(row.images))):
+                    raise not_found("message")
+                if not places:
+                    row.left_out = left_out
+                for place in places:
+                    row.images[place].left_out = left_out

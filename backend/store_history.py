@@ -7,6 +7,8 @@ from backend.store_rows import Role
 from backend.store_schema import MessageImageRow, MessageRow
 from backend.types import Image, Message, MessageStatus, Part, Text
 
+LEFT_OUT = "[A picture that was here is left out.]"  # so that others keep their numbers
+
 
 def turns(
     rows: Sequence[MessageRow], pictures: Pictures, continued: str | None = None
@@ -17,12 +19,12 @@ def turns(
     reply without text, and one that streams unless it is the one to be ``continued``, is left out, and the
     question that it owed an answer becomes one message with the next question. What had arrived of a reply
     that broke off is kept, as the person saw it. In a message the pictures come before the text; an empty
-    one is left out.
+    one is left out, and what a person has left out.
     """
     found: list[tuple[Role, list[Part]]] = []
     for row in rows:
         streams = row.status == MessageStatus.STREAMING and row.id != continued
-        parts = [] if streams else _parts(row, pictures)
+        parts = [] if streams or row.left_out else _parts(row, pictures)
         if not parts:
             continue
         if found and found[-1][0] == row.role:
@@ -33,7 +35,9 @@ def turns(
 
 
 def _parts(row: MessageRow, pictures: Pictures) -> list[Part]:
-    parts: list[Part] = [_image(image, pictures) for image in row.images]
+    parts: list[Part] = [
+        Text(LEFT_OUT) if image.left_out else _image(image, pictures) for image in row.images
+    ]
     if row.text.strip():
         parts.append(Text(row.text))
     return parts

@@ -176,7 +176,7 @@ def message_image_row(session: Session, owner: str, sha256: str) -> MessageImage
 def image_ref(row: MessageImageRow) -> ImageRef:
     """A picture of a message, without its bytes."""
     image = row.image
-    return ImageRef(image.sha256, image.media_type, image.width, image.height, row.name)
+    return ImageRef(image.sha256, image.media_type, image.width, image.height, row.name, bool(row.left_out))
 
 
 def stored(row: MessageRow, versions: tuple[str, ...] = ()) -> StoredMessage:
@@ -194,4 +194,5 @@ def stored(row: MessageRow, versions: tuple[str, ...] = ()) -> StoredMessage:
         error=row.error,
         created_at=datetime.fromtimestamp(row.created_at, UTC),
         versions=versions or (row.id,),
+        left_out=bool(row.left_out),
     )

@@ -69,12 +69,14 @@ class MessageImageRow(Base):
     sha256: Mapped[str] = mapped_column(ForeignKey("images.sha256"), index=True, init=False)
     name: Mapped[str] = mapped_column(Text)
     image: Mapped[ImageRow] = relationship(lazy="joined", innerjoin=True)
+    left_out: Mapped[bool | None] = mapped_column(default=None)
 
 
 class MessageRow(Base):
     """A question or a reply. From ``finish_reason`` on, the columns are a reply's ``Stats``.
 
-    ``parent_id`` is the message that it follows (``store_branches.py``).
+    ``parent_id`` is the message that it follows (``store_branches.py``); one that is ``left_out`` is not read
+    by the model any more.
     """
 
     __tablename__ = "messages"
@@ -102,6 +104,7 @@ class MessageRow(Base):
     estimated: Mapped[bool | None] = mapped_column(default=None)
     ignored: Mapped[str | None] = mapped_column(Text, default=None)
     parent_id: Mapped[str | None] = mapped_column(String(ID_CHARS), default=None)
+    left_out: Mapped[bool | None] = mapped_column(default=None)
     images: Mapped[list[MessageImageRow]] = relationship(
         order_by=MessageImageRow.position,
         lazy="selectin",

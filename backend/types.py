@@ -300,13 +300,14 @@ class ChatInfo:
 
 @dataclass(frozen=True, slots=True)
 class ImageRef:
-    """A picture without its bytes; ``Store.image_bytes`` has them."""
+    """A picture without its bytes: ``Store.image_bytes``. ``left_out``: the model sees it no more."""
 
     sha256: str
     media_type: Literal["image/jpeg", "image/png"]
     width: int
     height: int
     name: str
+    left_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,7 +315,7 @@ class StoredMessage:
     """``model`` is the one that was asked; ``error`` is what the person was told of a failed reply.
 
     ``versions`` are the ids of what stands in this place in the branches of the chat, its own among them,
-    oldest first.
+    oldest first. One that is ``left_out`` the model does not read any more.
     """
 
     id: str
@@ -329,6 +330,12 @@ class StoredMessage:
     error: str
     created_at: datetime
     versions: tuple[str, ...] = ()
+    left_out: bool = False
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether something of it, or all, is left out."""
+        return self.left_out or any(image.left_out for image in self.images)
 
     @property
     def is_cut(self) -> bool:

@@ -6,7 +6,7 @@ import gradio as gr
 
 from backend.config import Settings
 from backend.types import Detail
-from ui import chats_bar, messages, render
+from ui import chats_bar, context, messages, render
 from ui.chat import Chat, View
 from ui.choices import (
     JS_KEPT,
@@ -145,7 +145,7 @@ def build(chat: Chat, menu: ModelMenu, panel: Panel, settings: Settings, *, is_d
                 min_width=100,
                 elem_id="pages",
             )
-        address, add_button = _address_row()
+        context_row, (address, add_button) = context.lay_out(), _address_row()
         chat_id = gr.Textbox(visible="hidden", elem_id="chat-id")
         growing_in = gr.Textbox(visible="hidden", elem_id="growing-in")
 
@@ -157,6 +157,7 @@ def build(chat: Chat, menu: ModelMenu, panel: Panel, settings: Settings, *, is_d
         sent = [composer, chat_id, editing, detail, pages, *asked]
         composer.submit(chat.send, sent, view, **quick)
         messages.connect(messages.Messages(chat), parts, cancel_edit, asked, quick)
+        context.connect(context.Context(chat), parts, context_row, sent, detail=detail, quick=quick)
         chatbot.retry(chat.retry, [chat_id, *asked], view, **quick)
         page.load(chat.open_page, None, view, **quick)
         page.unload(chat.leave)

@@ -1,7 +1,8 @@
 // What can be done with one message: edit it, turn to another version of it, go on with it. Its pictures' names.
 (() => {
   "use strict";
-  let rows = [], pressed = "", aside, edited = "", focused, watched;
+  const MEASURE_MS = 400;
+  let rows = [], pressed = "", aside, edited = "", focused, watched, measuring;
 
   // What the server tells of each row of the conversation, from its beginning.
   function tell(told) {
@@ -17,12 +18,13 @@
     if (shown.length !== rows.length) return;
     shown.forEach((row, place) => {
       row.classList.toggle("edited", rows[place].id === edited);
+      row.classList.toggle("left-out", rows[place].leftOut);
+      dressPictures(row, rows[place]); // Gradio may bring them later than the row
       const bar = row.nextElementSibling?.querySelector(".icon-button-wrapper");
       const old = bar?.querySelector(".turn");
       if (!bar || old?.dataset.key === rows[place].key) return;
       old?.remove();
       bar.append(tools(rows[place], place));
-      namePictures(row, rows[place]);
     });
     const again = focused && shown[focused.place]?.nextElementSibling?.querySelector(focused.which);
     if (!again || document.activeElement !== document.body) return;
@@ -36,6 +38,8 @@
     group.dataset.key = row.key;
     if (isQuestion) group.append(button("edit", "Edit", "Edit this question", () => press("edit", row.id)));
     if (row.cut) group.append(button("resume", "Continue", "Continue this answer", () => press("resume", row.id)));
+    if (row.leftOut) group.append(button("seen", "Not read by the model any more. Take back", "Let the model read this again",
+      () => press("leave-out", JSON.stringify({of: row.of, picture: null, leftOut: false}))));
     if (row.versions.length) group.append(versions(row, place, isQuestion ? "question" : "answer"));
     return group;
   }
@@ -72,17 +76,32 @@
   function press(what, id) {
     pressed = id;
     focused = undefined;
-    document.querySelector(`#${what}-turn`).click();
+    document.querySelector(`#${what}, #${what}-turn`).click();
   }
 
-  // Gradio names none of them, and makes two buttons of each, of which one is enough.
-  function namePictures(row, {pictures}) {
-    row.querySelectorAll(".component .image-container > button").forEach((show, place) => {
-      const name = pictures[place] ?? "picture";
+  // Gradio names none of them, and makes two buttons of each, of which one is enough. Ours says what the model sees.
+  function dressPictures(row, {pictures, leftOut, key}) {
+    row.querySelectorAll(".component").forEach((frame, place) => {
+      const show = frame.querySelector(".image-container > button");
+      if (!show || frame.dataset.key === key) return;
+      frame.dataset.key = key;
+      const {name, ...picture} = pictures[place] ?? {name: "picture"};
       show.querySelector("img").alt = name;
       show.setAttribute("aria-label", `Show “${name}” large`);
       show.closest("[data-testid]").removeAttribute("aria-label");
+      frame.querySelector(".sees")?.remove();
+      frame.classList.toggle("left-out", Boolean(picture.leftOut));
+      if (!picture.of || leftOut) return;
+      const [text, does] = picture.leftOut ? ["Not seen", "Let the model see"] : ["Seen", "Drop from context:"];
+      frame.append(button("sees", text, `${does} “${name}”`,
+        () => press("leave-out", JSON.stringify({...picture, leftOut: !picture.leftOut}))));
     });
+  }
+
+  // What the next message takes of the context is asked for when nothing has changed for a moment.
+  function measureSoon() {
+    clearTimeout(measuring);
+    measuring = setTimeout(() => document.querySelector("#measure").click(), MEASURE_MS);
   }
 
   function watch() {
@@ -117,5 +136,5 @@
     document.querySelector("#cancel-edit").click();
   });
 
-  Object.assign(window.sightline, {rows: tell, turn: () => pressed, beginEdit, editing});
+  Object.assign(window.sightline, {rows: tell, turn: () => pressed, measureSoon, beginEdit, editing});
 })();

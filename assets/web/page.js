@@ -89,7 +89,7 @@
   // A click on a picture of the chat, or on its button, shows it large. Gradio's own full screen is not to be
   // had on every phone, and keeps the size that the conversation gives the picture.
   function onPicture(event) {
-    const button = event.target.closest?.("#chat .user-row .component button");
+    const button = event.target.closest?.("#chat .user-row .component button:not(.sees)");
     const small = button?.closest(".component").querySelector("img");
     if (!small) return;
     event.stopPropagation();

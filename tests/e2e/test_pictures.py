@@ -226,8 +226,8 @@ def test_click_on_a_picture_of_the_chat_shows_it_large(visitor: Visitor) -> None
     page = visitor.page.viewport_size
     assert page is not None
 
-    for opener in (visitor.pictures, visitor.button("Fullscreen")):
-        opener.click()
+    for open_it in (visitor.pictures.click, lambda: visitor.button("Show “red.png” large").press("Enter")):
+        open_it()
         expect(large.locator("img")).to_have_attribute("src", re.compile("/img/"))
         box = large.locator("img").bounding_box()
         assert box is not None

@@ -175,6 +175,7 @@ def test_only_a_message_of_the_chat_can_be_turned_to(store: Store, chat_id: str,
 METHODS: dict[str, Callable[[Store, str, str, str], object]] = {
     "retry": lambda store, owner, chat, _: store.branches.retry(owner, chat, "demo", max_messages=9),
     "resume": lambda store, owner, chat, _: store.branches.resume(owner, chat, "demo"),
+    "leave_out": lambda store, owner, chat, message: store.branches.leave_out(owner, chat, {message: ()}),
     "show": lambda store, owner, chat, message: store.branches.show(owner, chat, message),
 }
 
@@ -277,6 +278,40 @@ def test_there_is_not_always_something_to_continue(
 
     assert store.messages(ALICE, chat_id) == before
     assert not before[-1].is_cut
+
+
+def test_the_model_does_not_see_what_is_left_out_until_it_is_taken_back(store: Store, chat_id: str) -> None:
+    first, reply = ask(store, chat_id, "Compare them", picture("a"), picture("b"), reply="Done.")
+    ask(store, chat_id, "And this?", picture("c"))
+
+    store.branches.leave_out(ALICE, chat_id, {first.id: [0]})
+
+    assert [image.left_out for image in store.messages(ALICE, chat_id)[0].images] == [True, False]
+    gap = Text("[A picture that was here is left out.]")
+    assert store.history(ALICE, chat_id)[0].parts == (gap, picture("b"), Text("Compare them"))
+
+    store.branches.leave_out(ALICE, chat_id, {first.id: (), reply.id: ()})
+    assert [message.left_out for message in store.messages(ALICE, chat_id)] == [True, True, False, False]
+    assert store.history(ALICE, chat_id) == (Message("user", (picture("c"), Text("And this?"))),)
+
+    store.branches.leave_out(ALICE, chat_id, {first.id: (), reply.id: ()}, left_out=False)
+    store.branches.leave_out(ALICE, chat_id, {first.id: [0, 1]}, left_out=False)
+    assert store.history(ALICE, chat_id)[0].parts == (picture("a"), picture("b"), Text("Compare them"))
+
+
+@pytest.mark.parametrize("which", [{"absent": ()}, {"mine": [1]}, {"mine": [-1]}, {"hidden": ()}])
+def test_only_what_is_shown_can_be_left_out(store: Store, chat_id: str, which: dict[str, list[int]]) -> None:
+    hidden, _ = ask(store, chat_id, "One?", picture("a"))
+    mine, _ = ask(store, chat_id, "Two?", picture("a"), instead_of=hidden.id)
+    ids = {"mine": mine.id, "hidden": hidden.id}
+    before = store.messages(ALICE, chat_id)
+
+    with pytest.raises(NotFoundError, match="message does not exist"):
+        store.branches.leave_out(
+            ALICE, chat_id, {mine.id: [0]} | {ids.get(name, name): places for name, places in which.items()}
+        )
+
+    assert store.messages(ALICE, chat_id) == before
 
 
 def test_an_imported_chat_is_one_branch(store: Store) -> None:

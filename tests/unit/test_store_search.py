@@ -153,7 +153,13 @@ def test_the_index_of_an_older_database_has_its_messages(tmp_path: Path) -> None
             database.execute(f"DROP TRIGGER message_search_{name}")
         for name in ("message_search", "message_search_ids"):
             database.execute(f"DROP TABLE {name}")
-        for table, added in (("chats", "imported"), ("chats", "leaf_id"), ("messages", "parent_id")):
+        for table, added in (
+            ("chats", "imported"),
+            ("chats", "leaf_id"),
+            ("messages", "parent_id"),
+            ("messages", "left_out"),
+            ("message_images", "left_out"),
+        ):
             database.execute(f"ALTER TABLE {table} DROP COLUMN {added}")
         database.execute("UPDATE alembic_version SET version_num = '0003'")
         database.execute("UPDATE sightline_schema SET version = 3")

@@ -1,4 +1,7 @@
-"""Branches: which message each follows, and the last that a chat shows. Until now each chat was one."""
+"""Branches: which message each follows, and the last that a chat shows. Until now each chat was one.
+
+And what of a chat the model is not to read any more.
+"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,6 +13,8 @@ down_revision = "0005"
 def upgrade() -> None:
     op.add_column("messages", sa.Column("parent_id", sa.String(64)))
     op.add_column("chats", sa.Column("leaf_id", sa.String(64)))
+    op.add_column("messages", sa.Column("left_out", sa.Boolean()))
+    op.add_column("message_images", sa.Column("left_out", sa.Boolean()))
     # Positions may have gaps, where a reply was asked for once more.
     op.execute(
         "UPDATE messages SET parent_id = (SELECT earlier.id FROM messages AS earlier"
