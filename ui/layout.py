@@ -123,7 +123,7 @@ def build(chat: Chat, menu: ModelMenu, panel: Panel, settings: Settings, *, is_d
             preview_button = gr.Button(
                 "Use the page's preview picture", size="sm", scale=0, elem_id="use-preview"
             )
-        composer = _composer(settings)
+        composer = _composer(settings, quick)
         with gr.Row(elem_id="picture-row"):  # there while the composer holds pictures
             detail = gr.Dropdown(
                 details_for(None, settings.image_side),
@@ -294,8 +294,8 @@ def _address_row() -> tuple[gr.Textbox, gr.Button]:
     return address, button
 
 
-def _composer(settings: Settings) -> gr.MultimodalTextbox:
-    return gr.MultimodalTextbox(
+def _composer(settings: Settings, quick: dict[str, Any]) -> gr.MultimodalTextbox:
+    composer = gr.MultimodalTextbox(
         label="Message",
         show_label=False,
         placeholder="Ask about your pictures…",
@@ -307,6 +307,10 @@ def _composer(settings: Settings) -> gr.MultimodalTextbox:
         autofocus=True,
         elem_id="composer",
     )
+    # The page's script puts the pictures into another order, or takes one out.
+    arrange = gr.Button(visible="hidden", elem_id="arrange")
+    arrange.click(None, [composer], [composer], js="composer => sightline.arranged(composer)", **quick)
+    return composer
 
 
 def _settings(settings: Settings) -> tuple[dict[str, Any], gr.HTML]:

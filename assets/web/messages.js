@@ -2,7 +2,7 @@
 (() => {
   "use strict";
   const MEASURE_MS = 400;
-  let rows = [], pressed = "", aside, edited = "", focused, watched, measuring;
+  let rows = [], pressed = "", aside, edited = "", focused, watched, measuring, isResumed = false;
 
   // What the server tells of each row of the conversation, from its beginning.
   function tell(told) {
@@ -75,6 +75,7 @@
 
   function press(what, id) {
     pressed = id;
+    isResumed = what === "resume";
     focused = undefined;
     document.querySelector(`#${what}, #${what}-turn`).click();
   }
@@ -96,6 +97,13 @@
       frame.append(button("sees", text, `${does} “${name}”`,
         () => press("leave-out", JSON.stringify({...picture, leftOut: !picture.leftOut}))));
     });
+  }
+
+  // Whether the reply that grows now was there in part already; to be asked once.
+  function goesOn() {
+    const answer = isResumed;
+    isResumed = false;
+    return answer;
   }
 
   // What the next message takes of the context is asked for when nothing has changed for a moment.
@@ -136,5 +144,5 @@
     document.querySelector("#cancel-edit").click();
   });
 
-  Object.assign(window.sightline, {rows: tell, turn: () => pressed, measureSoon, beginEdit, editing});
+  Object.assign(window.sightline, {rows: tell, turn: () => pressed, measureSoon, goesOn, beginEdit, editing});
 })();

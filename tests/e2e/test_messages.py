@@ -1,4 +1,4 @@
-"""What can be done with one message: another version of it, and going on with it."""
+"""What can be done with messages and their pictures: versions, going on, leaving out, order, a close look."""
 
 from collections.abc import Callable
 
@@ -105,3 +105,108 @@ def test_pictures_of_the_chat_have_names_and_take_one_tab_each(visitor: Visitor)
     expect(visitor.page.get_by_role("dialog", name="Picture")).to_be_visible()
     visitor.page.keyboard.press("Escape")
     expect(second).to_be_focused()
+
+
+def test_a_picture_is_dropped_from_the_context_and_taken_back(visitor: Visitor) -> None:
+    visitor.ask("What is in these pictures?", {"red.png": RED_CIRCLE, "blue.png": BLUE_SQUARE})
+    line = visitor.page.locator("#context .context")
+    expect(line).to_contain_text("chat so far")
+
+    tool(visitor, "Drop from context: “red.png”").click()
+    expect(tool(visitor, "Let the model see “red.png”")).to_be_visible()
+    expect(visitor.page.locator("#chat .component.left-out")).to_have_count(1)
+    expect(visitor.page.get_by_role("dialog")).to_have_count(0)
+    shoot_fitting(visitor, "left-out")
+    answer = visitor.ask("Describe this picture.")
+    assert "blue square" in answer, answer
+    assert "red" not in answer, answer
+
+    tool(visitor, "Let the model see “red.png”").press("Enter")
+    expect(tool(visitor, "Drop from context: “red.png”")).to_be_visible()
+    visitor.open()
+    expect(visitor.page.locator("#chat .component.left-out")).to_have_count(0)
+
+
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+def test_more_than_the_model_reads_has_ways_out(
+    app: App, new_visitor: Callable[..., Visitor], size: ViewportSize
+) -> None:
+    visitor = new_visitor(app, size)
+    visitor.ask("What is in this picture?", {"red.png": RED_CIRCLE})
+    line = visitor.page.locator("#context .context")
+    expect(line).to_contain_text("tokens")
+
+    visitor.box.fill("What is in this picture? " * 400)
+    expect(line).to_contain_text("that this model reads")
+    new_chat = visitor.page.locator("#new-chat-here")
+    expect(new_chat).to_be_visible()
+    shoot_fitting(visitor, "too-long")
+    visitor.page.locator("#leave-out-pictures").click()
+    expect(visitor.page.locator("#chat .component.left-out")).to_have_count(1)
+    expect(visitor.page.locator("#leave-out-pictures")).to_be_hidden()
+    new_chat.click()
+    expect(visitor.questions).to_have_count(0)
+    expect(visitor.box).to_have_value("What is in this picture? " * 400)
+    expect(line).to_contain_text("Shorten it")
+    expect(new_chat).to_be_hidden()
+    visitor.box.fill("Hello!")
+    expect(line).not_to_contain_text("reads")
+
+
+def test_pictures_of_the_composer_are_arranged_with_the_keyboard(visitor: Visitor) -> None:
+    visitor.choose({"red.png": RED_CIRCLE, "blue.png": BLUE_SQUARE, "again.png": RED_CIRCLE})
+    look = visitor.page.get_by_role("button", name="Show “blue.png” large")
+
+    look.press("ArrowLeft")
+    expect(visitor.thumbnails.first.locator("img")).to_have_attribute("alt", "blue.png")
+    expect(look).to_be_focused()
+    visitor.page.get_by_role("button", name="Move “blue.png” one place later").click()
+    visitor.page.wait_for_function("document.activeElement.title === 'Show “blue.png” large'")
+    assert visitor.thumbnail_names() == ["red.png", "blue.png", "again.png"]
+    visitor.page.get_by_role("button", name="Show “again.png” large").press("Delete")
+    expect(visitor.thumbnails).to_have_count(2)
+    expect(look).to_be_focused()
+    visitor.box.fill("Which image shows a red circle?")
+    visitor.send_button.click()
+    visitor.wait_for_reply()
+
+    assert [picture.get_attribute("alt") for picture in visitor.pictures.all()] == ["red.png", "blue.png"]
+    assert "first" in visitor.replies.last.inner_text()
+
+
+def test_a_picture_is_looked_at_closely_before_it_is_sent(visitor: Visitor) -> None:
+    visitor.choose({"red.png": RED_CIRCLE})
+    visitor.page.get_by_role("button", name="Show “red.png” large").press("Enter")
+    large = visitor.page.get_by_role("dialog", name="Picture “red.png”")
+    picture = large.locator("img")
+    expect(picture).to_have_js_property("naturalWidth", 240)
+
+    visitor.page.keyboard.press("+")
+    expect(large.locator("output")).to_have_text("150 %")
+    large.get_by_role("button", name="Larger").click()
+    expect(large.locator("output")).to_have_text("200 %")
+    width = WIDE["width"]
+    expect(picture).to_have_js_property("offsetWidth", 2 * width)
+    view = large.locator("div")
+    assert view.evaluate("view => view.scrollLeft") == width / 2
+    visitor.page.keyboard.press("ArrowRight")
+    assert view.evaluate("view => view.scrollLeft") > width / 2
+    picture.click()
+    expect(large).to_be_visible()
+    visitor.page.keyboard.press("0")
+    expect(large.locator("output")).to_have_text("100 %")
+    visitor.page.keyboard.press("Escape")
+    expect(large).to_have_count(0)
+    expect(visitor.page.get_by_role("button", name="Show “red.png” large")).to_be_focused()
+
+
+def test_a_reply_is_heard_by_its_sentences_each_once(visitor: Visitor) -> None:
+    answer = visitor.ask("Describe this picture in detail.", {"red.png": RED_CIRCLE})
+    heard = visitor.page.get_by_role("log", name="What is going on").locator("p").all_inner_texts()
+
+    *sentences, figures = heard
+    assert " ".join(sentences).split() == answer.split()
+    assert all(sentence.endswith((".", "!", "?")) for sentence in sentences), heard
+    assert "token" in figures
+    for log in visitor.page.locator("#chat [role=log]").all():
+        assert log.get_attribute("aria-live") == "off"
