@@ -130,7 +130,7 @@ class Chat:
             if view.chat_id != chat_id:  # the page has turned to another, with what was sent in its composer
                 return View(composer=gr.update(**EMPTY))
             if place[1]:  # the script puts there what it held before
-                view.composer.pop("value")
+                view.composer.pop("value", None)
             return view._replace(notice=render.remarks(taken.remarks), pages="")
         except SightlineError as error:
             return View(notice=render.notice(str(error)))

@@ -1,15 +1,30 @@
 """What can be done with messages and their pictures: versions, going on, leaving out, order, a close look."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, ViewportSize, expect
+from fault_plays import DONE, Manner
+from fault_server import Call, serve
+from playwright.sync_api import Browser, Locator, ViewportSize, expect
 
 from .app_process import App
 from .drawings import BLUE_SQUARE, RED_CIRCLE
 from .screens import PHONE, WIDE
 from .test_look import shoot_fitting
 from .visitor import Visitor
+
+# The longest that anything on the page moves, in milliseconds.
+RECORD_MOTION = """() => {
+  window.longest = 0;
+  const lasts = ({duration, iterations}) => duration * iterations;
+  const look = () => {
+    const all = document.getAnimations().map(one => lasts(one.effect.getComputedTiming()));
+    window.longest = Math.max(window.longest, ...all);
+    requestAnimationFrame(look);
+  };
+  look();
+}"""
 
 
 def tool(visitor: Visitor, name: str) -> Locator:
@@ -91,14 +106,15 @@ def test_a_stopped_answer_goes_on_with_the_keyboard(visitor: Visitor) -> None:
     expect(tool(visitor, "Continue this answer")).to_have_count(0)
 
 
-def test_pictures_of_the_chat_have_names_and_take_one_tab_each(visitor: Visitor) -> None:
+def test_pictures_of_the_chat_and_their_buttons_have_names(visitor: Visitor) -> None:
     visitor.ask("What is in these pictures?", {"red.png": RED_CIRCLE, "blue.png": BLUE_SQUARE})
     first = visitor.page.get_by_role("button", name="Show “red.png” large")
     second = visitor.page.get_by_role("button", name="Show “blue.png” large")
 
     first.focus()
     visitor.page.keyboard.press("Tab")
-
+    expect(tool(visitor, "Drop from context: “red.png”")).to_be_focused()
+    visitor.page.keyboard.press("Tab")
     expect(second).to_be_focused()
     expect(visitor.page.get_by_role("img", name="blue.png")).to_have_count(1)
     visitor.page.keyboard.press("Enter")
@@ -136,7 +152,7 @@ def test_more_than_the_model_reads_has_ways_out(
     line = visitor.page.locator("#context .context")
     expect(line).to_contain_text("tokens")
 
-    visitor.box.fill("What is in this picture? " * 400)
+    visitor.box.fill("What is in this picture? " * 800)
     expect(line).to_contain_text("that this model reads")
     new_chat = visitor.page.locator("#new-chat-here")
     expect(new_chat).to_be_visible()
@@ -146,7 +162,7 @@ def test_more_than_the_model_reads_has_ways_out(
     expect(visitor.page.locator("#leave-out-pictures")).to_be_hidden()
     new_chat.click()
     expect(visitor.questions).to_have_count(0)
-    expect(visitor.box).to_have_value("What is in this picture? " * 400)
+    expect(visitor.box).to_have_value("What is in this picture? " * 800)
     expect(line).to_contain_text("Shorten it")
     expect(new_chat).to_be_hidden()
     visitor.box.fill("Hello!")
@@ -210,3 +226,68 @@ def test_a_reply_is_heard_by_its_sentences_each_once(visitor: Visitor) -> None:
     assert "token" in figures
     for log in visitor.page.locator("#chat [role=log]").all():
         assert log.get_attribute("aria-live") == "off"
+
+
+def test_who_wants_less_motion_gets_none(visitor: Visitor) -> None:
+    toggle = visitor.page.locator("#settings-bar .toggle-button")
+    visitor.page.evaluate(RECORD_MOTION)
+    toggle.click()
+    visitor.page.wait_for_function("window.longest > 50")
+
+    visitor.page.emulate_media(reduced_motion="reduce")
+    visitor.page.evaluate("window.longest = 0")
+    toggle.click()
+    visitor.send_for_endless_reply("Describe this picture.", {"red.png": RED_CIRCLE})
+    visitor.stop_button.click()
+    expect(visitor.footers).to_have_text(["Stopped."])
+
+    assert visitor.page.evaluate("window.longest") <= 1
+
+
+async def answer_in_two_parts(call: Call) -> None:
+    """The first time a part, and then nothing more; the second time the rest."""
+    manner = Manner()
+    await call.begin()
+    if call.attempt == 1:
+        await call.send(*manner.events("A red", finish=None))
+        await call.hold()
+    else:
+        await call.send(*manner.events("circle."), DONE)
+
+
+def test_what_a_killed_server_had_begun_goes_on_after_its_return(tmp_path: Path, browser: Browser) -> None:
+    with serve({"slow": answer_in_two_parts}) as server:
+        app = App(tmp_path, "--base-url", f"lab={server.url}")
+        context = browser.new_context(viewport=WIDE)
+        try:
+            app.start()
+            app.wait_until_offered("slow @ lab")
+            visitor = Visitor(context, app.url)
+            visitor.open()
+            visitor.send("What is this?")
+            expect(visitor.replies).to_have_text(["A red"])
+            app.wait_until(lambda: b"A red" in stored(app), 10)
+            app.kill()
+            app.start()
+            app.wait_until_offered("slow @ lab")
+            visitor.open()
+            expect(visitor.replies).to_have_text(["A red"])
+            expect(visitor.footers).to_contain_text(["Interrupted."])
+            expect(visitor.button("Retry")).to_be_visible()
+
+            tool(visitor, "Continue this answer").click()
+
+            expect(visitor.replies).to_have_text(["A red circle."])
+            visitor.wait_for_reply()
+            shoot_fitting(visitor, "continued")
+        finally:
+            context.close()
+            app.stop()
+    *said, request = (turn["content"] for turn in server.calls[-1].body["messages"])
+    assert said == ["What is this?", "A red"]
+    assert "cut off" in request
+
+
+def stored(app: App) -> bytes:
+    """What of the chats has reached the disk."""
+    return b"".join(path.read_bytes() for path in app.data_dir.glob("sightline.db*"))
