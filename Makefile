@@ -40,8 +40,8 @@ model: ## train a demo model on a GPU from the packages in PACKAGES=folder; see 
 	$(VENV) -m training.pack "$(PACKAGES)"
 	$(VENV) -m training.tokenizer
 	$(VENV) -m training.train --compile --minutes 9 --schedule 0 0.34
-	$(VENV) -m training.train --compile --minutes 9 --schedule 0.34 0.67 --start training/build --seed 1
-	$(VENV) -m training.train --compile --minutes 9 --schedule 0.67 1 --start training/build --seed 2
+	$(VENV) -m training.train --compile --minutes 9 --schedule 0.34 0.67 --resume training/build --seed 1
+	$(VENV) -m training.train --compile --minutes 9 --schedule 0.67 1 --resume training/build --seed 2
 	$(VENV) -m training.export
 	$(VENV) -m training.evaluate --folder training/build/model
 
