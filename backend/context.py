@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from backend.sizing import picture_tokens
 from backend.token_count import PIXELS_PER_TOKEN, Outline, estimate
-from backend.types import ModelInfo, StoredMessage, Vision
+from backend.types import MessageStatus, ModelInfo, StoredMessage, Vision
 
 Size = tuple[int, int]
 FILLED = 0.75  # how much of the context a chat may fill after its oldest turns were left out
@@ -72,11 +72,15 @@ def measure(messages: Sequence[StoredMessage], draft: Draft, model: ModelInfo) -
     )
 
 
-def all_pictures(messages: Sequence[StoredMessage]) -> dict[str, tuple[int, ...]]:
-    """The pictures that the model still sees: their places, by message."""
+def earlier_pictures(messages: Sequence[StoredMessage]) -> dict[str, tuple[int, ...]]:
+    """The pictures that the model still sees: their places, by message.
+
+    Not those of a question that got no answer, and will be asked once more.
+    """
+    failed = bool(messages) and messages[-1].status is MessageStatus.FAILED
     found = {
         message.id: tuple(place for place, image in enumerate(message.images) if not image.left_out)
-        for message in messages
+        for message in (messages[:-2] if failed else messages)
         if not message.left_out
     }
     return {message_id: places for message_id, places in found.items() if places}
@@ -90,8 +94,11 @@ def oldest_turns(messages: Sequence[StoredMessage], draft: Draft, model: ModelIn
     read = [message for message in messages if not message.left_out]
     turns = [place for place, message in enumerate(read) if message.role == "user"]
     room = FILLED * (model.context_length or 0) - measure((), draft, model).total
-    for place in turns:
-        if _guess(read[place:], model) <= room:
+    costs = [_guess([message], model) for message in read]
+    left = sum(costs)
+    for place, before in zip(turns, [0, *turns], strict=False):
+        left -= sum(costs[before:place])
+        if left <= room:
             return [message.id for message in read[:place]]
     return [message.id for message in read[: turns[-1]]] if turns else []
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from backend.admission import address_key
-from backend.context import Draft, all_pictures, measure, oldest_turns
+from backend.context import Draft, earlier_pictures, measure, oldest_turns
 from backend.engine_errors import is_too_much
 from backend.errors import ImageError, LimitError, SightlineError
 from backend.sizing import LOW_SIDE
@@ -60,17 +60,7 @@ class Context:
             return ""
         if not (found.messages or found.draft.text.strip() or found.draft.sizes):
             return ""
-        use = await asyncio.to_thread(measure, found.messages, found.draft, found.model)
-        last = found.messages[-1] if found.messages else None
-        was_refused = last is not None and last.status is MessageStatus.FAILED and is_too_much(last.error)
-        is_whole = not any(message.has_gaps for message in found.messages)
-        return render.context(
-            use,
-            was_refused=was_refused and is_whole,
-            pictures=bool(all_pictures(found.messages)),
-            turns=bool(oldest_turns(found.messages, found.draft, found.model)),
-            shrink=any(max(size) > LOW_SIDE for size in found.draft.sizes),
-        )
+        return await asyncio.to_thread(_line, found)
 
     async def leave_out(self, posted: Any, posted_id: Any, request: gr.Request) -> View:
         """Let the model not see a picture any more, or not read a message; or let it again."""
@@ -78,12 +68,12 @@ class Context:
         return await self._change(posted_id, request, which, left_out=left_out)
 
     async def leave_out_pictures(self, posted_id: Any, request: gr.Request) -> View:
-        """Let the model see none of the pictures of the chat any more."""
+        """Let the model see none of the earlier pictures of the chat any more."""
         try:
             messages = await self._messages(require_owner(request), read_id(posted_id), "")
         except SightlineError as error:
             return View(notice=render.notice(str(error)))
-        return await self._change(posted_id, request, all_pictures(messages))
+        return await self._change(posted_id, request, earlier_pictures(messages))
 
     async def leave_out_turns(
         self, composed: Any, posted_id: Any, editing: Any, request: gr.Request, *settings: Any
@@ -152,6 +142,20 @@ class Context:
                 )
                 sizes += [(picture.width, picture.height) for picture in loaded.pictures]
         return tuple(sizes)
+
+
+def _line(found: Found) -> str:
+    use = measure(*found)
+    last = found.messages[-1] if found.messages else None
+    was_refused = last is not None and last.status is MessageStatus.FAILED and is_too_much(last.error)
+    was_refused = was_refused and not any(message.has_gaps for message in found.messages)
+    return render.context(
+        use,
+        was_refused=was_refused,
+        pictures=bool(earlier_pictures(found.messages)),
+        turns=(was_refused or use.is_too_long) and bool(oldest_turns(*found)),
+        shrink=any(max(size) > LOW_SIDE for size in found.draft.sizes),
+    )
 
 
 class Row(NamedTuple):

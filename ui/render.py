@@ -279,7 +279,7 @@ def context(use: Use, *, was_refused: bool, pictures: bool, turns: bool, shrink:
     if is_over:
         offers = {
             "pictures": pictures,
-            "turns": turns and (use.is_too_long or was_refused),
+            "turns": turns,
             "shrink": shrink and use.is_too_long,
             "new": bool(use.chat),
         }

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from backend.context import Draft, Use, all_pictures, measure, oldest_turns
+from backend.context import Draft, Use, earlier_pictures, measure, oldest_turns
 from backend.engine_errors import is_too_much
 from backend.types import ImageRef, MessageStatus, ModelInfo, Stats, StoredMessage, Vision
 
@@ -90,7 +90,16 @@ def test_what_is_left_out_takes_nothing() -> None:
     use = measure(said, Draft(), MODEL)
 
     assert (use.chat, use.chat_pictures, use.counted) == (44 + 100 + 44, 1, False)
-    assert all_pictures(said) == {"q": (0,)}
+    assert earlier_pictures(said) == {"q": (0,)}
+
+
+def test_the_pictures_of_a_question_without_an_answer_are_not_earlier_ones() -> None:
+    said = [question("q", image()), reply("r"), question("q2", image()), reply("r2", text="")]
+    failed = [*said[:-1], replace(said[-1], status=MessageStatus.FAILED)]
+
+    assert earlier_pictures(said) == {"q": (0,), "q2": (0,)}
+    assert earlier_pictures(failed) == {"q": (0,)}
+    assert earlier_pictures(failed[2:]) == earlier_pictures(()) == {}
 
 
 def test_an_empty_chat_takes_nothing() -> None:

@@ -11,7 +11,7 @@ from fake_engine import FakeEngine
 from test_chat import DEFAULTS, NO_COOKIE, Seen, Visitor, chat, files_in
 
 from backend.errors import ContextOverflowError
-from backend.types import Finished, ModelInfo, Stats, Text
+from backend.types import Finished, Image, ModelInfo, Stats, Text
 from ui.chat import Chat
 from ui.context import Context
 
@@ -250,9 +250,11 @@ async def test_nothing_is_dropped_while_a_reply_grows(
 async def test_an_engine_that_refused_the_chat_has_the_same_ways_out(
     context: Context, visitor: Visitor, engine: FakeEngine
 ) -> None:
-    engine.will_answer(ContextOverflowError("This chat is longer than what the model reads.", "Do."))
+    engine.will_answer("A cat.")
     await visitor.send("What?", visitor.upload())
     (chat_id,) = visitor.chats()
+    engine.will_answer(ContextOverflowError("This chat is longer than what the model reads.", "Do."))
+    await visitor.send("And this?", visitor.upload("dog.png"), chat_id=chat_id)
 
     told = await line(context, visitor, chat_id=chat_id)
     assert "could not read all of this chat" in told
@@ -260,8 +262,10 @@ async def test_an_engine_that_refused_the_chat_has_the_same_ways_out(
 
     await context.leave_out_pictures(chat_id, visitor.request)
     assert "data-over" not in await line(context, visitor, chat_id=chat_id)
-    engine.will_answer("A cat.")
-    assert "A cat." in (await visitor.retry(chat_id)).conversation
+    engine.will_answer("A dog.")
+    assert "A dog." in (await visitor.retry(chat_id)).conversation
+    *_, last = engine.requests[-1].messages
+    assert [part.name for part in last.parts if isinstance(part, Image)] == ["dog.png"]
 
 
 async def test_without_a_cookie_nothing_is_left_out(context: Context) -> None:
