@@ -1,5 +1,6 @@
 """What can be done with messages and their pictures: versions, going on, leaving out, order, a close look."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import pytest
 from fault_plays import DONE, Manner
 from fault_server import Call, serve
 from playwright.sync_api import Browser, Locator, ViewportSize, expect
+
+from backend.replies import SAVE_EVERY_S
 
 from .app_process import App
 from .drawings import BLUE_SQUARE, RED_CIRCLE
@@ -235,6 +238,7 @@ def test_who_wants_less_motion_gets_none(visitor: Visitor) -> None:
     visitor.page.wait_for_function("window.longest > 50")
 
     visitor.page.emulate_media(reduced_motion="reduce")
+    visitor.page.wait_for_function("!document.getAnimations().length")
     visitor.page.evaluate("window.longest = 0")
     toggle.click()
     visitor.send_for_endless_reply("Describe this picture.", {"red.png": RED_CIRCLE})
@@ -245,11 +249,13 @@ def test_who_wants_less_motion_gets_none(visitor: Visitor) -> None:
 
 
 async def answer_in_two_parts(call: Call) -> None:
-    """The first time a part, and then nothing more; the second time the rest."""
+    """The first time a part, slower than it is saved, and then nothing more; the second time the rest."""
     manner = Manner()
     await call.begin()
     if call.attempt == 1:
         await call.send(*manner.events("A red", finish=None))
+        await asyncio.sleep(1.5 * SAVE_EVERY_S)
+        await call.send(*manner.events(" ", finish=None))
         await call.hold()
     else:
         await call.send(*manner.events("circle."), DONE)
