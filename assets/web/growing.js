@@ -8,13 +8,14 @@
   const SENTENCE = /(?:[.!?…][)\]"'”’*_]*(?=\s)|[。！？]|\n)/gu;
   const MARKS = /^\s*(?:[-+*#>|]+|\d+\.)\s+|[*_`~|]+|<[^>]*>/gmu;
 
-  let source, growing, messages = [], frame = 0, isBehind = false, failures = 0, heard;
+  let source, growing, messages = [], frame = 0, isBehind = false, failures = 0, followed = "", heard;
 
   // The reply that grows in the chat that is shown, or in none ("").
   function follow(chat) {
     source?.close();
     source = undefined;
-    heard = undefined;
+    if (chat !== followed) heard = undefined; // else a connection was lost, and what was heard is not said again
+    followed = chat;
     messages = []; // nor may a frame that was waited for, as one that is not seen does, show them again
     isBehind = false;
     if (!chat) return;
