@@ -131,7 +131,7 @@ class Chat:
                 return View(composer=gr.update(**EMPTY))
             if place[1]:  # the script puts there what it held before
                 view.composer.pop("value", None)
-            return view._replace(notice=render.remarks(taken.remarks), pages="")
+            return view._replace(notice=render.remarks(taken.remarks), pages="", editing="")
         except SightlineError as error:
             return View(notice=render.notice(str(error)))
 
@@ -198,7 +198,7 @@ class Chat:
             growing = await show(reply, reply.draft, self.router)
         view = View(shown, composer, "", chat_id, chats, growing=growing, growing_in=growing_in)
         said = messages if reply is None else messages[:-1]
-        view = view._replace(rows=render.rows(said), editing="" if sent else gr.skip())
+        view = view._replace(rows=render.rows(said))
         return view if is_shown() else View()
 
     async def settle(self, posted_id: Any, request: gr.Request) -> View:

@@ -192,8 +192,8 @@ def connect(
     ask = gr.Button(visible="hidden", elem_id="measure")
     changed, chat = list(view), handlers.chat
     ask.click(handlers.measure, sent, [row.line], trigger_mode="always_last", **quick)
-    model, system = sent[5], sent[6]
-    for changing in (view.composer, view.rows, view.editing, detail, view.pages, model, system):
+    composer, _, editing, _, pages, model, system, *_ = sent
+    for changing in (composer, view.rows, editing, detail, pages, model, system):
         changing.change(None, None, None, js=JS_SOON, **quick)
     see.click(handlers.leave_out, [turn, view.chat_id], changed, js=JS_TURN, **quick)
     row.pictures.click(handlers.leave_out_pictures, [view.chat_id], changed, **quick)
