@@ -63,9 +63,12 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
+    """``continues``: the last message is a reply of the model's own, with which the answer is to go on."""
+
     model: str
     messages: tuple[Message, ...]
     sampling: Sampling = Sampling()
+    continues: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,18 +301,23 @@ class ChatInfo:
 
 @dataclass(frozen=True, slots=True)
 class ImageRef:
-    """A picture without its bytes; ``Store.image_bytes`` has them."""
+    """A picture without its bytes: ``Store.image_bytes``. ``left_out``: the model sees it no more."""
 
     sha256: str
     media_type: Literal["image/jpeg", "image/png"]
     width: int
     height: int
     name: str
+    left_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class StoredMessage:
-    """``model`` is the one that was asked; ``error`` is what the person was told of a failed reply."""
+    """``model`` is the one that was asked; ``error`` is what the person was told of a failed reply.
+
+    ``versions`` are the ids of what stands in this place in the branches of the chat, its own among them,
+    oldest first. One that is ``left_out`` the model does not read any more.
+    """
 
     id: str
     position: int
@@ -322,3 +330,17 @@ class StoredMessage:
     model: str
     error: str
     created_at: datetime
+    versions: tuple[str, ...] = ()
+    left_out: bool = False
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether something of it, or all, is left out."""
+        return self.left_out or any(image.left_out for image in self.images)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether it is a reply with a text that ended too early, and that can be continued."""
+        ended = self.status in (MessageStatus.CANCELLED, MessageStatus.INTERRUPTED)
+        at_limit = self.stats is not None and self.stats.finish_reason == "length"
+        return self.role == "assistant" and bool(self.text.strip()) and (ended or at_limit)

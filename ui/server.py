@@ -55,9 +55,13 @@ HEAD = """
 <link rel="icon" href="sightline/icon.svg">
 <link rel="stylesheet" href="sightline/page.css">
 <link rel="stylesheet" href="sightline/chats.css">
+<link rel="stylesheet" href="sightline/messages.css">
+<link rel="stylesheet" href="sightline/pictures.css">
 <script src="sightline/page.js" defer></script>
 <script src="sightline/chats.js" defer></script>
 <script src="sightline/growing.js" defer></script>
+<script src="sightline/messages.js" defer></script>
+<script src="sightline/pictures.js" defer></script>
 """
 
 console = logging.getLogger("sightline")
