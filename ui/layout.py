@@ -6,7 +6,7 @@ import gradio as gr
 
 from backend.config import Settings
 from backend.types import Detail
-from ui import chats_bar, render
+from ui import chats_bar, drafts, render
 from ui.chat import Chat, View
 from ui.choices import (
     JS_KEPT,
@@ -143,19 +143,21 @@ def build(chat: Chat, menu: ModelMenu, panel: Panel, settings: Settings, *, is_d
                 elem_id="pages",
             )
         address, add_button = _address_row()
-        chat_id = gr.Textbox(visible="hidden", elem_id="chat-id")
+        chat_id, sent = (gr.Textbox(visible="hidden", elem_id=name) for name in ("chat-id", "sent"))
         pasted = gr.Textbox(visible="hidden", elem_id="pasted-address")
         paste_button = gr.Button(visible="hidden", elem_id="paste-address")
         fetched = gr.JSON(visible="hidden", elem_id="fetched-file")
         growing_in = gr.Textbox(visible="hidden", elem_id="growing-in")
 
-        view = list(View(chatbot, composer, notice, chat_id, bar.chats, pages, growing, growing_in))
+        view = list(View(chatbot, composer, notice, sent, chat_id, bar.chats, growing, growing_in))
         _follow_replies(chat, view, quick, chat_id=chat_id, growing=growing, growing_in=growing_in)
 
+        written = drafts.Written(composer, address, pages, detail)
+        # Before the handler of Send, so that it sees what is sent.
+        drafts.connect(chat, page, view, quick, written=written, chat_id=chat_id, sent=sent)
         asked = list(choices.values())
         composer.submit(chat.send, [composer, chat_id, detail, pages, *asked], view, **quick)
         chatbot.retry(chat.retry, [chat_id, *asked], view, **quick)
-        page.load(chat.open_page, None, view, **quick)
         page.unload(chat.leave)
         _keep_settings(menu, page, refresh_button, choices, facts=facts, detail=detail, quick=quick)
         composer.stop(chat.stop, [chat_id], None, **quick)

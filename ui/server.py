@@ -58,6 +58,7 @@ HEAD = """
 <script src="sightline/page.js" defer></script>
 <script src="sightline/chats.js" defer></script>
 <script src="sightline/growing.js" defer></script>
+<script src="sightline/drafts.js" defer></script>
 """
 
 console = logging.getLogger("sightline")
