@@ -88,7 +88,7 @@ class Reply:
         self._saved_at = time.monotonic()
         self._saving: asyncio.Task[None] | None = None
         self._next_save: asyncio.TimerHandle | None = None
-        self._saving_later: asyncio.Task[None] | None = None
+        self.saving_later: asyncio.Task[None] | None = None
         self._stoppable = True
         self._grows = True
         self.task = asyncio.create_task(self._write(asked))
@@ -155,7 +155,7 @@ class Reply:
         except NotFoundError:
             log.info("A reply was deleted while it was being written")
         except SightlineError as error:
-            self._saving_later = asyncio.create_task(self._save_later(end))
+            self.saving_later = asyncio.create_task(self._save_later(end))
             end = replace(end, status=MessageStatus.INTERRUPTED, error=str(error))
         self._show(end)
 
@@ -274,6 +274,7 @@ class Replies:
         self._on_end = on_end
         self._grace_s = grace_s
         self._growing: dict[tuple[str, str], Reply] = {}
+        self._unsaved: dict[tuple[str, str], Reply] = {}
         self._claimed: set[tuple[str, str]] = set()
 
     def start(self, owner: str, chat_id: str, reply_id: str, asked: Asked) -> Reply:
@@ -301,7 +302,13 @@ class Replies:
 
     def growing(self, owner: str, chat_id: str) -> Reply | None:
         """The reply that is being written in this chat."""
-        return self._growing.get((owner, chat_id))
+        reply = self._growing.get((owner, chat_id))
+        return None if reply is None or reply.draft.is_over else reply
+
+    def unsaved(self, owner: str, chat_id: str) -> Reply | None:
+        """A reply of this chat that is over and that the disk has not taken yet: only here it is whole."""
+        reply = self._unsaved.get((owner, chat_id)) or self._growing.get((owner, chat_id))
+        return None if reply is None or reply.saving_later is None else reply
 
     async def stop(self, owner: str, chat_id: str) -> None:
         """End the reply that is being written in this chat, if there is one."""
@@ -319,5 +326,12 @@ class Replies:
         reply.ticket.leave()  # it may have been cancelled before its first step
         if reply.draft.is_over:
             self._on_end(reply.draft)
-        if self._growing.get((owner, chat_id)) is reply:
-            del self._growing[owner, chat_id]
+        if reply.saving_later is not None:
+            self._unsaved[owner, chat_id] = reply
+            reply.saving_later.add_done_callback(lambda _: _drop(self._unsaved, (owner, chat_id), reply))
+        _drop(self._growing, (owner, chat_id), reply)
+
+
+def _drop(replies: dict[tuple[str, str], Reply], key: tuple[str, str], reply: Reply) -> None:
+    if replies.get(key) is reply:
+        del replies[key]

@@ -162,6 +162,9 @@ class Chat:
         chats = await self.listed(owner, chat_id)
         if reply is None:
             shown, composer, growing, growing_in = render.conversation(messages), _idle(), [], ""
+            unsaved = self.replies.unsaved(owner, chat_id)
+            if unsaved is not None and messages and messages[-1].id == unsaved.id:
+                shown = render.conversation(messages[:-1]) + render.reply(unsaved.draft)
         else:
             shown, composer, growing_in = render.conversation(messages[:-1]), _busy(), chat_id
             growing = await show(reply, reply.draft, self.router)

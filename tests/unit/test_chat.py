@@ -309,6 +309,27 @@ async def test_the_composer_offers_stop_until_the_end_and_the_page_hears_which_d
     assert last.sent == SKIP
 
 
+async def test_an_answer_that_the_disk_refuses_stays_on_the_page(
+    visitor: Visitor, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise StoreError("The disk is full.", "Make room.")
+
+    monkeypatch.setattr(visitor.chat.store, "update_reply", refuse)
+    engine.will_answer("A cat.")
+    await visitor.send("What is this?")
+    (chat_id,) = visitor.chats()
+
+    seen = Seen([view async for view in visitor.opening(chat_id)])
+
+    assert "A cat." in seen.conversation
+    assert "The disk is full. Make room." in seen.conversation
+    unsaved = visitor.chat.replies.unsaved(visitor.owner, chat_id)
+    assert unsaved is not None
+    assert unsaved.saving_later is not None
+    unsaved.saving_later.cancel()
+
+
 async def test_a_reply_grows_view_by_view(visitor: Visitor, engine: FakeEngine) -> None:
     gate = asyncio.Event()
     engine.will_answer("A ", gate, "cat.")

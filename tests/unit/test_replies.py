@@ -455,11 +455,19 @@ async def test_an_end_that_the_disk_refuses_is_told_and_stored_once_it_takes_it(
     last = (await drafts(asked.start()))[-1]
     assert last.error == "The disk is full. Make room."
     assert asked.stored().text == ""
+    unsaved = asked.replies.unsaved(OWNER, asked.chat)
+    assert unsaved is not None
+    assert unsaved.draft == last
+    assert asked.replies.unsaved("b" * 64, asked.chat) is None
 
     makes_room.set()
 
     stored = await asyncio.to_thread(asked.stored_as, "A cat.")
     assert stored.status is MessageStatus.COMPLETE
+    assert unsaved.saving_later is not None
+    await unsaved.saving_later
+    await asyncio.sleep(0)
+    assert asked.replies.unsaved(OWNER, asked.chat) is None
 
 
 async def test_between_two_saves_the_store_is_left_alone(
