@@ -59,6 +59,7 @@ HEAD = """
 <script src="sightline/chats.js" defer></script>
 <script src="sightline/growing.js" defer></script>
 <script src="sightline/drafts.js" defer></script>
+<script src="sightline/names.js" defer></script>
 """
 
 console = logging.getLogger("sightline")
