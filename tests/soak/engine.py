@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from bench.model_server import ModelServer, write_json
 
 TAG = re.compile(rb"soak-\d+-\d+")
-TOKENS, RATE = 120, 20.0  # an answer takes six seconds
+TOKENS, RATE = 240, 20.0  # an answer takes twelve seconds, longer than anybody who closes a page waits
 
 
 @dataclass(slots=True)
