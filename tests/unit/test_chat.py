@@ -1069,6 +1069,15 @@ def reaching(chat: Chat, pages: Mapping[str, bytes | AsyncGenerator[bytes, None]
     return replace(chat, fetching=replace(chat.fetching, fetcher=fetcher))
 
 
+async def test_an_address_without_https_is_taken_for_one_with_it(chat: Chat) -> None:
+    visitor = Visitor(reaching(chat, {"/cat.png": picture()}))
+
+    fetched, _ = await visitor.fetch("example.com/cat.png")
+
+    assert [file["orig_name"] for file in fetched["files"]] == ["cat.png"]
+    assert (fetched["left"], fetched["taken"]) == ("", "example.com/cat.png")
+
+
 async def test_an_address_becomes_a_file_that_can_be_sent(chat: Chat, engine: FakeEngine) -> None:
     visitor = Visitor(reaching(chat, {"/cat.png": picture()}))
     engine.will_answer("A cat.")
