@@ -1,17 +1,18 @@
 # Needs make and Python 3.11, 3.12 or 3.13. `make help` shows what there is.
 #   PYTHON=python3.12   uses that Python; otherwise the newest that fits
 #   EXTRA=cpu|gpu       which vLLM; otherwise by whether there is an NVIDIA GPU
+#   MINUTES=2          how long make test-soak takes
 #   ARGS="--flag ..."   goes on to the app or to pytest
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run remote install test check model clean
+.PHONY: help run remote install test test-faults test-soak check model clean
 
 SETUP := PYTHON="$(PYTHON)" sh install/setup.sh --extra "$(EXTRA)"
 VENV := .venv/bin/python
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\): ## /  make \1\t/p' Makefile
+	@sed -n 's/^\([a-z-]*\): ## /  make \1\t/p' Makefile
 
 run: ## set up if needed, then start the app; flags: ARGS="--port 8000"
 	@$(SETUP)
@@ -27,6 +28,14 @@ install: ## set up only
 test: ## set up with Chromium, then run all tests; one file: ARGS=tests/unit/test_install.py
 	@$(SETUP) --test --browser
 	$(VENV) -m pytest $(ARGS)
+
+test-faults: ## break what can break, such as kill -9 and a full disk, and see that nothing is lost; takes minutes
+	@$(SETUP) --test --browser
+	$(VENV) -m pytest tests/faults $(ARGS)
+
+test-soak: ## 100 visitors and 4 browsers at once for 10 minutes, or MINUTES=2
+	@$(SETUP) --test --browser
+	MINUTES="$(MINUTES)" $(VENV) -m pytest tests/soak $(ARGS)
 
 check: ## style and types
 	@$(SETUP) --test

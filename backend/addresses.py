@@ -16,6 +16,7 @@ PORTS = frozenset({80, 443})  # others speak protocols that an HTTP request coul
 
 # From the beginning of such a run only, and never less than all of it: else a long one would take long.
 _SEPARATOR = re.compile(r"(?<![\s,;<>\"])[\s,;<>\"]++(?=https?://|data:)", re.IGNORECASE)
+_WITHOUT_SCHEME = re.compile(r"[^\W_][\w-]*(\.[\w-]+)+(/\S*)?")
 _AUTHORITY = re.compile(r"(?:[a-zA-Z][a-zA-Z0-9+.-]*:)?[/\\]{2}([^/\\?#]*)")
 _HOST_AND_PORT = re.compile(r"(?:\[[^\[\]]*\]|[^:\[\]%]+)(?::[0-9]{0,5})?")
 _HOST_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
@@ -89,6 +90,14 @@ def split_addresses(text: str) -> list[str]:
     """
     pieces = (piece.strip(' \t\r\n,;<>"') for piece in _SEPARATOR.split(text))
     return list(dict.fromkeys(piece for piece in pieces if piece))
+
+
+def completed(typed: str) -> str:
+    """The address, with the ``https://`` that people leave out before a host name of several labels.
+
+    What it leads to is checked as any other's.
+    """
+    return f"https://{typed.strip()}" if _WITHOUT_SCHEME.fullmatch(typed.strip()) else typed
 
 
 def shown_address(address: str) -> str:

@@ -99,6 +99,12 @@ class Settings(BaseSettings):
     data_dir: Path = Field(
         default_factory=_default_data_dir, description="Folder for chats, pictures and logs."
     )
+    database_url: str | None = Field(
+        None,
+        description="Database for chats in the place of a file in that folder: "
+        "postgresql+psycopg://user:password@host/name. SIGHTLINE_DATABASE_URL keeps the password out of the "
+        "list of processes.",
+    )
     allowed_hosts: Words = Field(
         (),
         description="Further host names under which people reach the app (behind a proxy), comma-separated.",

@@ -30,6 +30,7 @@ class Metrics:
         own = self._registry
         Gauge("sightline_streams", "Replies that stream now.", registry=own).set_function(streaming)
         Gauge("sightline_waiting", "Messages that wait in line now.", registry=own).set_function(waiting)
+        self._tasks = Gauge("sightline_tasks", "Tasks of the event loop that answers pages.", registry=own)
         self._messages = Counter(
             "sightline_messages", "Messages, by what became of them.", ["outcome"], registry=own
         )
@@ -67,6 +68,10 @@ class Metrics:
     def fetched(self, *, taken: bool) -> None:
         """Count a picture by web address."""
         self._fetches.labels("taken" if taken else REFUSED).inc()
+
+    def running(self, tasks: int) -> None:
+        """Note how many tasks there are now, which only their own loop can tell."""
+        self._tasks.set(tasks)
 
     def text(self) -> bytes:
         """All of it; then this process's own figures, and vLLM's where it runs here."""

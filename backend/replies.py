@@ -25,6 +25,7 @@ from backend.types import (
 )
 
 SAVE_EVERY_S = 1.0
+SAVE_AGAIN_S, SAVE_TRIES = 5.0, 720  # at its end, where the disk refuses: for an hour
 HEARTBEAT_S = 0.4  # how often a watcher hears of a reply of which nothing comes
 ARRIVE_S = 5.0  # within which the page that asked comes to watch
 
@@ -98,7 +99,10 @@ class Reply:
         self._arriving = asyncio.get_running_loop().call_later(max(ARRIVE_S, grace_s), self._end)
         self._saved_at = time.monotonic()
         self._saving: asyncio.Task[None] | None = None
+        self._next_save: asyncio.TimerHandle | None = None
+        self.saving_later: asyncio.Task[None] | None = None
         self._stoppable = True
+        self._grows = True
         self.task = asyncio.create_task(self._write(asked))
 
     async def watch(self) -> AsyncGenerator[Draft, None]:
@@ -154,12 +158,16 @@ class Reply:
         finally:
             self.ticket.leave()
             self._arriving.cancel()
+            self._grows = False
+            if self._next_save is not None:
+                self._next_save.cancel()
         self._stoppable = False
         try:
             await self._save(end)
         except NotFoundError:
             log.info("A reply was deleted while it was being written")
         except SightlineError as error:
+            self.saving_later = asyncio.create_task(self._save_later(end))
             end = replace(end, status=MessageStatus.INTERRUPTED, error=str(error))
         self._show(end)
 
@@ -178,8 +186,7 @@ class Reply:
                             self._show(replace(self.draft, retry_at=time.monotonic() + seconds))
                         case Finished(stats):
                             return replace(self.draft, status=MessageStatus.COMPLETE, stats=stats)
-                    if time.monotonic() - self._saved_at >= SAVE_EVERY_S:
-                        await self._save(self.draft)
+                    self._save_on_the_way()
             raise RuntimeError("The engine's events ended without Finished")
         except asyncio.CancelledError:
             return replace(self.draft, status=MessageStatus.CANCELLED)
@@ -207,12 +214,46 @@ class Reply:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
-    async def _save(self, draft: Draft) -> None:
+    def _save_on_the_way(self) -> None:
+        """Store what has come, a second after the last time. Nothing that comes waits for the disk."""
+        if self._grows and self._next_save is None:
+            due_s = max(0.0, self._saved_at + SAVE_EVERY_S - time.monotonic())
+            self._next_save = asyncio.get_running_loop().call_later(due_s, self._save_now)
+
+    def _save_now(self) -> None:
+        draft = self.draft
+
+        def saved(saving: asyncio.Task[None]) -> None:
+            error = None if saving.cancelled() else saving.exception()
+            if error is not None and not isinstance(error, NotFoundError):
+                log.warning("A reply could not be saved on its way: %s", error)
+            self._next_save = None
+            if error is not None or self.draft is not draft:
+                self._save_on_the_way()
+
+        self._begin_saving(draft).add_done_callback(saved)
+
+    def _begin_saving(self, draft: Draft) -> asyncio.Task[None]:
         self._saved_at = time.monotonic()
-        if self._saving is not None:  # stop() ends the wait for a thread, not the thread
-            await asyncio.wait({self._saving})
         self._saving = asyncio.create_task(asyncio.to_thread(self._store_draft, draft))
-        await asyncio.shield(self._saving)
+        return self._saving
+
+    async def _save(self, draft: Draft) -> None:
+        if self._saving is not None:  # an older draft must not come after this one
+            await asyncio.wait({self._saving})
+        await asyncio.shield(self._begin_saving(draft))
+
+    async def _save_later(self, draft: Draft) -> None:
+        """Store the end as soon as the disk takes it, unless the reply has been replaced or deleted."""
+        for _ in range(SAVE_TRIES):
+            await asyncio.sleep(SAVE_AGAIN_S)
+            try:
+                return await self._save(draft)
+            except NotFoundError:
+                return None
+            except SightlineError:
+                continue
+        return log.error("A reply could not be saved")
 
     def _store_draft(self, draft: Draft) -> None:
         self._store.update_reply(
@@ -245,6 +286,7 @@ class Replies:
         self._on_end = on_end
         self._grace_s = grace_s
         self._growing: dict[tuple[str, str], Reply] = {}
+        self._unsaved: dict[tuple[str, str], Reply] = {}
         self._claimed: set[tuple[str, str]] = set()
 
     def start(self, owner: str, chat_id: str, reply_id: str, asked: Asked) -> Reply:
@@ -272,7 +314,13 @@ class Replies:
 
     def growing(self, owner: str, chat_id: str) -> Reply | None:
         """The reply that is being written in this chat."""
-        return self._growing.get((owner, chat_id))
+        reply = self._growing.get((owner, chat_id))
+        return None if reply is None or reply.draft.is_over else reply
+
+    def unsaved(self, owner: str, chat_id: str) -> Reply | None:
+        """A reply of this chat that is over and that the disk has not taken yet: only here it is whole."""
+        reply = self._unsaved.get((owner, chat_id)) or self._growing.get((owner, chat_id))
+        return None if reply is None or reply.saving_later is None else reply
 
     async def stop(self, owner: str, chat_id: str) -> None:
         """End the reply that is being written in this chat, if there is one."""
@@ -290,5 +338,12 @@ class Replies:
         reply.ticket.leave()  # it may have been cancelled before its first step
         if reply.draft.is_over:
             self._on_end(reply.draft)
-        if self._growing.get((owner, chat_id)) is reply:
-            del self._growing[owner, chat_id]
+        if reply.saving_later is not None:
+            self._unsaved[owner, chat_id] = reply
+            reply.saving_later.add_done_callback(lambda _: _drop(self._unsaved, (owner, chat_id), reply))
+        _drop(self._growing, (owner, chat_id), reply)
+
+
+def _drop(replies: dict[tuple[str, str], Reply], key: tuple[str, str], reply: Reply) -> None:
+    if replies.get(key) is reply:
+        del replies[key]

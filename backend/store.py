@@ -62,9 +62,9 @@ class Store:
         self._pictures = pictures
         self.branches = Branches(self._write)
         # One writer at a time. This spares SQLite its polling for the write lock, and it keeps deleting
-        # a picture's file apart from adding the same picture again. For SQLite, BEGIN IMMEDIATE does the
-        # same between processes, since files are written and removed inside a write transaction only;
-        # replicas that share a PostgreSQL will need an advisory lock here.
+        # a picture's file apart from adding the same picture again. BEGIN IMMEDIATE does the same between
+        # processes, and an advisory lock where they share a PostgreSQL (store_disk.py), since files are
+        # written and removed inside a write transaction only.
         self._lock = threading.RLock()
 
     @classmethod

@@ -12,13 +12,15 @@ from hashlib import sha256
 from pathlib import Path
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
 
 from backend.errors import ConfigError, StoreError
 from backend.store_schema import ImageRow
 from backend.types import Image
 
 BUSY_TIMEOUT_S = 30.0
+CONNECT_S = 10
+WRITER = 0x5167687  # PostgreSQL's advisory lock of whoever writes; any number that nobody else takes
 POOL_SIZE = 32  # connections that stay open; while all are busy SQLAlchemy opens up to ten more
 WRITE = "sightline_write"  # the execution option of connections whose transactions will write
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -59,11 +61,12 @@ def open_engine(folder: Path, database_url: str | None) -> Engine:
         url = make_url(database_url or URL.create("sqlite", database=str(folder / "sightline.db")))
         if url.get_backend_name() == "sqlite":
             return _open_sqlite(url)
-        return create_engine(url, hide_parameters=True, pool_size=POOL_SIZE)
+        return _open_postgresql(url)
     except (ArgumentError, ImportError) as error:  # ImportError: its driver is not installed
         raise StoreError(
             "The address of the database cannot be used.",
-            "It looks like postgresql+psycopg://user:password@host/name, and needs that driver installed.",
+            "It looks like postgresql+psycopg://user:password@host/name, and needs that driver: "
+            "pip install sightline[postgres].",
         ) from error
 
 
@@ -80,6 +83,28 @@ def _open_sqlite(url: URL) -> Engine:
     event.listen(engine, "connect", _set_up_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _open_postgresql(url: URL) -> Engine:
+    if url.get_backend_name() != "postgresql":
+        raise ArgumentError("neither SQLite nor PostgreSQL")
+    waiting = f"-c lock_timeout={BUSY_TIMEOUT_S:.0f}s"
+    # A server that was started anew has ended all connections: each is tried before it is used.
+    engine = create_engine(
+        url,
+        hide_parameters=True,
+        pool_size=POOL_SIZE,
+        pool_pre_ping=True,
+        connect_args={"options": waiting, "connect_timeout": CONNECT_S},
+    )
+    event.listen(engine, "begin", _begin_postgresql)
+    return engine
+
+
+def _begin_postgresql(connection: Connection) -> None:
+    # One writer at a time, also among several replicas: see Store.
+    if connection.get_execution_options().get(WRITE, False):
+        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (WRITER,))
 
 
 def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
@@ -114,7 +139,10 @@ def _store_error(error: Exception) -> StoreError:
     if isinstance(cause, OSError):
         name = errno.errorcode.get(cause.errno or 0, "")
     else:
-        name = getattr(cause, "sqlite_errorname", "")
+        # PostgreSQL's codes (Appendix A of its manual); what has none came to no server.
+        name = getattr(cause, "sqlite_errorname", None) or getattr(cause, "sqlstate", "") or ""
+        if not name and isinstance(error, OperationalError):
+            name = "08000"
     for prefixes, what, action in _REASONS:
         if name.startswith(prefixes):
             return StoreError(what, action)
@@ -126,7 +154,7 @@ def _store_error(error: Exception) -> StoreError:
 
 _REASONS = (
     (
-        ("SQLITE_FULL", "ENOSPC", "EDQUOT"),
+        ("SQLITE_FULL", "ENOSPC", "EDQUOT", "53100"),
         "The server's disk is full, so this was not saved.",
         "Free some space on it, then try again.",
     ),
@@ -146,7 +174,7 @@ _REASONS = (
         "Allow the account that runs Sightline to write there, or choose another folder with --data-dir.",
     ),
     (
-        ("SQLITE_BUSY", "SQLITE_LOCKED"),
+        ("SQLITE_BUSY", "SQLITE_LOCKED", "55P03"),
         "Another program is keeping the chats locked.",
         "Try again in a moment, or close the other program.",
     ),
@@ -154,6 +182,17 @@ _REASONS = (
         ("SQLITE_CORRUPT", "SQLITE_NOTADB"),
         "The file with the chats is damaged.",
         "Restore it from a backup, or choose another folder with --data-dir.",
+    ),
+    (
+        ("08", "57P", "53300", "28", "3D000"),
+        "The database of the chats does not answer.",
+        "Try again in a moment; whoever runs this server sees whether it runs, and whether --database-url is "
+        "right.",
+    ),
+    (
+        ("25006", "42501"),
+        "The database of the chats cannot be written.",
+        "Allow the account of --database-url to write there, and to make tables.",
     ),
 )
 

@@ -8,6 +8,7 @@ import base64
 import html
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from typing import Any
@@ -57,9 +58,18 @@ def to_markdown(title: str, messages: Sequence[StoredMessage]) -> Iterator[str]:
     yield f"# {title}\n"
     for message in messages:
         yield f"\n## {_literal(_speaker(message))}\n\n"
-        yield "".join(f"[Picture: {_literal(image.name)}]\n\n" for image in message.images)
+        yield "".join(f"[Picture: {_literal(name)}]\n\n" for name in _numbered(message.images))
         yield f"{message.text.strip()}\n" if message.text.strip() else ""
         yield f"\n*{ended}*\n" if (ended := _ended(message)) else ""
+
+
+def _numbered(images: Sequence[ImageRef]) -> Iterator[str]:
+    """The names of a message's pictures; the pages of a document share one, and are counted."""
+    of_name, so_far = Counter(image.name for image in images), Counter[str]()
+    for image in images:
+        so_far[image.name] += 1
+        number, count = so_far[image.name], of_name[image.name]
+        yield image.name if count == 1 else f"{image.name}, {number} of {count}"
 
 
 def to_html(title: str, messages: Sequence[StoredMessage], read: Read) -> Iterator[str]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, Mapping, NoReturn, Optional, Sequence, Tuple
 
 import browser
+import database
 from machine import (
     REMOTE,
     Probes,
@@ -338,14 +339,15 @@ def pip_environment(env: Mapping[str, str], scratch: Path) -> Dict[str, str]:
     return own
 
 
-def bring_browser(venv: Path) -> None:
-    """Have Chromium for the tests."""
-    if browser.find(site_packages(venv), os.environ):
+def bring_for_tests(venv: Path) -> None:
+    """Have Chromium and PostgreSQL for the tests."""
+    if browser.find(site_packages(venv), os.environ) and database.find():
         return
     with scratch_folder(venv) as scratch:
         run = Shell(venv / "install.log", pip_environment(os.environ, scratch))
         distribution = re.search(r'^ID="?(\w+)', read_text("/etc/os-release"), re.MULTILINE)
         name = distribution.group(1) if distribution else ""
+        database.ensure(run, database.find, database.commands(os.geteuid() == 0, name), say)
         ways = browser.commands(str(venv / "bin/python"), os.geteuid() == 0, name)
         browser.ensure(run, lambda: browser.find(site_packages(venv), os.environ), ways, say)
 
@@ -379,7 +381,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--extra", default="", help="cpu or gpu; left out: by what the machine has")
     parser.add_argument("--remote", action="store_true", help="without an engine, unless one is there")
     parser.add_argument("--test", action="store_true", help="with the tools of make check and make test")
-    parser.add_argument("--browser", action="store_true", help="with Chromium")
+    parser.add_argument("--browser", action="store_true", help="with Chromium and PostgreSQL")
     asked = parser.parse_args(arguments)
     venv = ROOT / ".venv"
     signal.signal(signal.SIGTERM, stop)
@@ -396,7 +398,7 @@ def main(arguments: Sequence[str]) -> int:
                 set_up(venv, extra, asked.test, probes, lock)
             os.close(lock)
         if asked.browser:
-            bring_browser(venv)
+            bring_for_tests(venv)
     except SetupError as error:
         print(f"\n{error}", file=sys.stderr)
         return 2

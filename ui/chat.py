@@ -38,7 +38,7 @@ from ui.payload import (
     shown_file,
 )
 from ui.uploads import Uploads
-from ui.visitors import address_of, require_owner
+from ui.visitors import address_of, hash_of, require_owner
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +51,9 @@ class View(NamedTuple):
     chatbot: Any = gr.skip()
     composer: Any = gr.skip()
     notice: Any = gr.skip()
+    sent: Any = gr.skip()  # FROM/TO/REPLY: the draft of the one chat is a message of the other now
     chat_id: Any = gr.skip()
     chats: Any = gr.skip()
-    pages: Any = gr.skip()
     growing: Any = gr.skip()
     growing_in: Any = gr.skip()
     editing: Any = gr.skip()
@@ -104,6 +104,7 @@ class Chat:
         ``editing``: the question of which it is to be another version. The first of the ``settings`` are the
         detail of the pictures and the pages.
         """
+        is_shown = self.pages.now(request)
         try:
             detail, pages, *rest = settings
             choices = read_choices(*rest)
@@ -115,8 +116,8 @@ class Chat:
                 looks = Looks(read_detail(detail), model.vision, read_pages(pages), ticket.address)
                 taken = await self.intake.take(owner, message.uploads, looks)
                 if taken.errors:
-                    refused = render.refusals(taken.errors)
-                    return View(composer=_composer(message.text, taken.kept), notice=refused)
+                    composer = _composer(message.text, taken.kept) if is_shown() else gr.skip()
+                    return View(composer=composer, notice=render.refusals(taken.errors))
                 posted, place = read_id(posted_id), (read_id(posted_id), read_id(editing))
                 text = message.text.strip()
                 with self.replies.claim(owner, posted) if posted else nullcontext():
@@ -126,12 +127,14 @@ class Chat:
                     self._begin(owner, chat_id, reply, choices, ticket)
             for upload in message.uploads:
                 forget_upload(upload)
-            view = await self.show(owner, chat_id, self.pages.turn(request), sent=True)
-            if view.chat_id != chat_id:  # the page has turned to another, with what was sent in its composer
-                return View(composer=gr.update(**EMPTY))
-            if place[1]:  # the script puts there what it held before
-                view.composer.pop("value", None)
-            return view._replace(notice=render.remarks(taken.remarks), pages="", editing="")
+            is_shown = self.pages.turn(request) if is_shown() else is_shown
+            view = await self.show(owner, chat_id, is_shown)
+            if view.chat_id == chat_id:
+                view = view._replace(notice=render.remarks(taken.remarks), editing="")
+            else:  # the page has turned to another chat, and to what was written there
+                listed = await self.listed(owner, "")
+                view = View(chats=gr.update(choices=listed["choices"]))
+            return view._replace(sent=f"{posted}/{chat_id}/{reply.id}")
         except SightlineError as error:
             return View(notice=render.notice(str(error)))
 
@@ -181,24 +184,21 @@ class Chat:
         asked = Asked(choices.model, request, ticket, reply.text, reply.reasoning)
         self.replies.start(owner, chat_id, reply.id, asked)
 
-    async def show(
-        self, owner: str, chat_id: str, is_shown: Callable[[], bool], *, sent: bool = False
-    ) -> View:
-        """A chat, and the reply that grows in it, which the page then follows by itself (ui/growing.py).
-
-        ``sent``: the composer's message is in the chat now.
-        """
+    async def show(self, owner: str, chat_id: str, is_shown: Callable[[], bool]) -> View:
+        """A chat, and the reply that grows in it, which the page then follows by itself (ui/growing.py)."""
         reply = self.replies.growing(owner, chat_id)
         messages = await asyncio.to_thread(self.store.messages, owner, chat_id)
         chats = await self.listed(owner, chat_id)
         if reply is None:
-            shown, composer, growing, growing_in = render.conversation(messages), _idle(sent), [], ""
+            shown, composer, growing, growing_in = render.conversation(messages), _idle(), [], ""
+            unsaved = self.replies.unsaved(owner, chat_id)
+            if unsaved is not None and messages and messages[-1].id == unsaved.id:
+                shown = render.conversation(messages[:-1]) + render.reply(unsaved.draft)
         else:
-            shown, composer, growing_in = render.conversation(messages[:-1]), _busy(sent), chat_id
+            shown, composer, growing_in = render.conversation(messages[:-1]), _busy(), chat_id
             growing = await show(reply, reply.draft, self.router)
-        view = View(shown, composer, "", chat_id, chats, growing=growing, growing_in=growing_in)
-        said = messages if reply is None else messages[:-1]
-        view = view._replace(rows=render.rows(said))
+        view = View(shown, composer, "", gr.skip(), chat_id, chats, growing, growing_in)
+        view = view._replace(rows=render.rows(messages if reply is None else messages[:-1]))
         return view if is_shown() else View()
 
     async def settle(self, posted_id: Any, request: gr.Request) -> View:
@@ -221,13 +221,26 @@ class Chat:
 
     # Chats.
 
-    async def open_page(self, request: gr.Request) -> View:
-        """The last chat of this visitor, when the page opens."""
+    async def open_page(self, opened: Any, request: gr.Request) -> View:
+        """The last chat of this visitor, when the page opens; after a reload the one that was open before."""
         try:
-            chats = await asyncio.to_thread(self.store.chats, require_owner(request))
+            owner = require_owner(request)
+            chats = await asyncio.to_thread(self.store.chats, owner)
+            if opened == "":
+                return await self.new_chat(request)
+            if opened is not None:
+                with suppress(NotFoundError):  # it was deleted
+                    return await self.show(owner, read_id(opened), self.pages.turn(request))
         except SightlineError as error:
             return View(notice=render.notice(str(error)))
         return await self.open_chat(chats[0].id, request) if chats else View()
+
+    async def whose(self, request: gr.Request) -> str:
+        """The name under which the visitor's browser keeps their drafts; empty where nobody can be told."""
+        try:
+            return hash_of(f"drafts of {require_owner(request)}")[:16]
+        except SightlineError:
+            return ""
 
     async def open_chat(self, posted_id: Any, request: gr.Request) -> View:
         """One of this visitor's chats."""
@@ -244,7 +257,8 @@ class Chat:
             chats = await self.listed(require_owner(request), "")
         except SightlineError as error:
             return View(notice=render.notice(str(error)))
-        return View([], _idle(), "", "", chats, growing=[], growing_in="", editing="", rows="[]")
+        empty = View([], _idle(), "", chat_id="", chats=chats, growing=[], growing_in="")
+        return empty._replace(editing="", rows="[]")
 
     async def leave(self, request: gr.Request) -> None:
         """The page was closed."""
@@ -345,13 +359,13 @@ class Chat:
         return gr.update(choices=render.chat_choices(chats), value=chat_id or None)
 
 
-def _busy(empty: bool = False) -> Any:
-    """The composer while a reply grows: Stop in the place of Send."""
-    return gr.update(submit_btn=False, stop_btn=True) | (EMPTY if empty else {})
+def _busy() -> Any:
+    """The composer while a reply grows: Stop in the place of Send. What is written there is left alone."""
+    return gr.update(submit_btn=False, stop_btn=True)
 
 
-def _idle(empty: bool = False) -> Any:
-    return gr.update(submit_btn=True, stop_btn=False) | (EMPTY if empty else {})
+def _idle() -> Any:
+    return gr.update(submit_btn=True, stop_btn=False)
 
 
 def _composer(text: str, kept: Sequence[Upload]) -> Any:

@@ -35,7 +35,8 @@ JS_BEGIN_NAME = """() => {
   begin();
 }"""
 JS_CONFIRM_FORGET = """() =>
-  confirm("Delete all your chats and pictures for good? This cannot be undone.") ? "yes" : "" """
+  confirm("Delete all your chats and pictures for good? This cannot be undone.")
+    ? (window.sightline?.drafts?.forget(), "yes") : "" """
 
 
 class OpenView(NamedTuple):

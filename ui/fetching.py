@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from backend.addresses import split_addresses
+from backend.addresses import completed, split_addresses
 from backend.admission import Admission, address_key
 from backend.config import Settings
 from backend.errors import LimitError, SightlineError
@@ -65,7 +65,8 @@ class Fetching:
         """
         text = str(posted).encode("utf-8", "replace").decode()  # half a surrogate pair could not go back
         wanted = split_addresses(text) or [text]
-        async with aclosing(self._fetch(text, {address: address for address in wanted}, request)) as looks:
+        addresses = {address: completed(address) for address in wanted}
+        async with aclosing(self._fetch(text, addresses, request)) as looks:
             async for look in looks:
                 yield look
 

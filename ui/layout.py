@@ -6,7 +6,7 @@ import gradio as gr
 
 from backend.config import Settings
 from backend.types import Detail
-from ui import chats_bar, context, messages, render
+from ui import chats_bar, context, drafts, messages, render
 from ui.chat import Chat, View
 from ui.choices import (
     JS_KEPT,
@@ -81,6 +81,11 @@ def theme() -> gr.themes.Base:
         radius_size=gr.themes.sizes.radius_lg,
         font=SYSTEM_FONTS,
         font_mono=MONO_FONTS,
+    ).set(  # white on them has enough contrast
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_hover_dark="*primary_800",
     )
 
 
@@ -111,8 +116,7 @@ def build(chat: Chat, menu: ModelMenu, panel: Panel, settings: Settings, *, is_d
         if is_demo:
             gr.HTML(DEMO_BANNER, padding=False, elem_id="demo-banner")
         chatbot = _chatbot("chat", placeholder=EMPTY_CHAT, examples=_examples(chat))
-        rows = gr.Textbox(visible="hidden", elem_id="rows")
-        editing = gr.Textbox(visible="hidden", elem_id="editing")
+        rows, editing = (gr.Textbox(visible="hidden", elem_id=name) for name in ("rows", "editing"))
         growing = _chatbot("growing")  # which the page's script puts below the last message of the other
         cancel_edit = messages.editing_row()
         with gr.Row(elem_id="notice-row"):
@@ -146,20 +150,22 @@ def build(chat: Chat, menu: ModelMenu, panel: Panel, settings: Settings, *, is_d
                 elem_id="pages",
             )
         context_row, (address, add_button) = context.lay_out(), _address_row()
-        chat_id = gr.Textbox(visible="hidden", elem_id="chat-id")
+        chat_id, sent = (gr.Textbox(visible="hidden", elem_id=name) for name in ("chat-id", "sent"))
         growing_in = gr.Textbox(visible="hidden", elem_id="growing-in")
 
-        parts = View(chatbot, composer, notice, chat_id, bar.chats, pages, growing, growing_in, editing, rows)
+        parts = View(chatbot, composer, notice, sent, chat_id, bar.chats, growing, growing_in, editing, rows)
         view = list(parts)
         _follow_replies(chat, view, quick, chat_id=chat_id, growing=growing, growing_in=growing_in)
 
+        written = drafts.Written(composer, address, pages, detail)
+        # Before the handler of Send, so that it sees what is sent.
+        drafts.connect(chat, page, view, quick, written=written, chat_id=chat_id, sent=sent)
         asked = list(choices.values())
-        sent = [composer, chat_id, editing, detail, pages, *asked]
-        composer.submit(chat.send, sent, view, **quick)
+        message = [composer, chat_id, editing, detail, pages, *asked]
+        composer.submit(chat.send, message, view, **quick)
         messages.connect(messages.Messages(chat), parts, cancel_edit, asked, quick)
-        context.connect(context.Context(chat), parts, context_row, sent, detail=detail, quick=quick)
+        context.connect(context.Context(chat), parts, context_row, message, detail=detail, quick=quick)
         chatbot.retry(chat.retry, [chat_id, *asked], view, **quick)
-        page.load(chat.open_page, None, view, **quick)
         page.unload(chat.leave)
         _keep_settings(menu, page, refresh_button, choices, facts=facts, detail=detail, quick=quick)
         composer.stop(chat.stop, [chat_id], None, **quick)

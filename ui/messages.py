@@ -15,9 +15,9 @@ from ui.visitors import require_owner
 
 # The page's own half: it knows which button was pressed, and what the composer held before.
 JS_TURN = "(turn, ...rest) => [sightline.turn(), ...rest]"
-JS_EDIT = "(turn, chat, composer) => [sightline.beginEdit(composer), chat, composer]"
+JS_EDIT = "(turn, chat, composer) => [sightline.beginEdit(composer, chat), chat, composer]"
 JS_ROWS = "rows => sightline.rows(rows)"
-JS_EDITING = "(editing, composer) => sightline.editing(editing, composer)"
+JS_EDITING = "(...now) => sightline.editing(...now)"
 EDITING = """
 <p class="notice" role="status">You are editing a question. What you send is another version of it; the old
 one stays.</p>
@@ -97,4 +97,5 @@ def connect(
     resume.click(handlers.chat.resume, [chat_id, *asked], changed, **quick)
     cancel.click(handlers.cancel, [view.composer], changed, **quick)
     view.rows.change(None, [view.rows], None, js=JS_ROWS, **quick)
-    view.editing.change(None, [view.editing, view.composer], [view.composer], js=JS_EDITING, **quick)
+    now = [view.editing, view.composer, chat_id]
+    view.editing.change(None, now, [view.composer], js=JS_EDITING, **quick)

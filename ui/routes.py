@@ -1,5 +1,6 @@
 """The app's own routes: health, the engine's state, figures, and the pictures of a visitor's chats."""
 
+import asyncio
 from pathlib import Path
 
 from starlette.concurrency import run_in_threadpool
@@ -99,6 +100,7 @@ def routes(store: Store, router: Router, operators: Operators, metrics: Metrics)
             return PlainTextResponse(str(error), 429)
         if not allowed:
             return PlainTextResponse("Only an operator sees this.", 403)
+        metrics.running(len(asyncio.all_tasks()))
         text = await run_in_threadpool(metrics.text)
         return Response(text, media_type=MEDIA_TYPE, headers={"Cache-Control": "no-store"})
 

@@ -62,6 +62,8 @@ HEAD = """
 <script src="sightline/growing.js" defer></script>
 <script src="sightline/messages.js" defer></script>
 <script src="sightline/pictures.js" defer></script>
+<script src="sightline/drafts.js" defer></script>
+<script src="sightline/names.js" defer></script>
 """
 
 console = logging.getLogger("sightline")
@@ -88,7 +90,7 @@ def serve(settings: Settings, plan: StartPlan) -> None:
         accounts=accounts is not None,
     )
     engine_log = prepare_log(settings.data_dir / "logs")
-    store = Store.open(settings.data_dir)
+    store = Store.open(settings.data_dir, settings.database_url)
     store.interrupt_unfinished()
     pictures = PicturePool(settings.image_limits, settings.decoder_limits)
     cache = PictureCache(pictures)

@@ -22,6 +22,12 @@
     setTimeout(() => document.querySelector("#import-answered").click());
   });
 
+  // Who points at a title that is cut off reads the whole of it.
+  document.addEventListener("mouseover", ({target}) => {
+    const chat = target.closest?.("#chats label, #found label");
+    if (chat) chat.title = chat.textContent.trim();
+  });
+
   document.addEventListener("keydown", event => {
     const [, , button] = KEYS.find(([where, key]) => event.key === key && event.target.closest(where)) ?? [];
     if (!button) return;

@@ -2,7 +2,7 @@
 (() => {
   "use strict";
   const MEASURE_MS = 400;
-  let rows = [], pressed = "", aside, edited = "", focused, watched, measuring, isResumed = false;
+  let rows = [], pressed = "", aside, edited = "", editedIn = "", focused, watched, measuring, isResumed = false;
 
   // What the server tells of each row of the conversation, from its beginning.
   function tell(told) {
@@ -122,21 +122,26 @@
     }).observe(chat, {childList: true, subtree: true});
   }
 
-  // A question is edited in the composer. What that held before comes back afterwards.
-  function beginEdit(composer) {
+  // A question is edited in the composer. What that held before comes back afterwards; until then it is the chat's draft.
+  function beginEdit(composer, chat) {
     aside = structuredClone(composer);
+    editedIn = chat;
     return pressed;
   }
 
-  function editing(id, composer) {
+  function isSomethingAside() {
+    return Boolean(aside?.text.trim() || aside?.files.length);
+  }
+
+  function editing(id, composer, chat) {
     edited = id;
     document.body.toggleAttribute("data-editing", Boolean(id));
     decorate();
     document.querySelector("#composer textarea").focus();
-    if (id) return composer;
+    if (id) return [composer];
     const before = aside ?? {text: "", files: []};
     aside = undefined;
-    return before;
+    return chat === editedIn ? [before] : []; // another chat is shown now, with its own draft
   }
 
   document.addEventListener("keydown", event => {
@@ -144,5 +149,7 @@
     document.querySelector("#cancel-edit").click();
   });
 
-  Object.assign(window.sightline, {rows: tell, turn: () => pressed, measureSoon, goesOn, beginEdit, editing});
+  Object.assign(window.sightline, {
+    rows: tell, turn: () => pressed, measureSoon, goesOn, beginEdit, editing, isSomethingAside,
+  });
 })();

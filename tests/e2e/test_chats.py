@@ -81,6 +81,8 @@ def test_a_chat_is_renamed_by_mouse(visitor: Visitor) -> None:
     field.fill("  Holidays:\n the <b>dog</b> ")
     page.get_by_role("button", name="Save").click()
     expect(visitor.chats).to_have_text(["Holidays: the <b>dog</b>", CAT])
+    visitor.chats.first.hover()
+    expect(visitor.chats.first).to_have_attribute("title", "Holidays: the <b>dog</b>")
     expect(field).to_be_hidden()
     expect(visitor.questions).to_have_text([DOG])
     visitor.open()

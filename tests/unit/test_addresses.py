@@ -12,6 +12,7 @@ from backend.addresses import (
     SHOWN_CHARS,
     Refusal,
     check_answers,
+    completed,
     read_data,
     shown_address,
     site_of,
@@ -38,6 +39,27 @@ from backend.addresses import (
 def test_an_address_is_shown_short_and_without_secrets(address: str, shown: str) -> None:
     assert shown_address(address) == shown
     assert len(shown) <= SHOWN_CHARS
+
+
+@pytest.mark.parametrize(
+    ("typed", "address"),
+    [
+        ("example.com/a.png", "https://example.com/a.png"),
+        (" www.example.com ", "https://www.example.com"),
+        ("пример.рф/кот.jpg", "https://пример.рф/кот.jpg"),
+        *(
+            (same, same)
+            for same in ("http://example.com/a.png", "data:image/png;base64,AA==", "cat", "", "a b.c")
+        ),
+        *(
+            (same, same)
+            for same in ("ftp://example.com/a", "user@example.com", "localhost:80/a", "/etc/passwd.d")
+        ),
+        *((same, same) for same in ("example.com/my cat.png", "-.example.com", "..", "javascript:a.b")),
+    ],
+)
+def test_https_may_be_left_out(typed: str, address: str) -> None:
+    assert completed(typed) == address
 
 
 # --- several side by side ------------------------------------------------------------------------

@@ -46,7 +46,7 @@ from ui.chat import Chat, Example, View, load_examples
 from ui.choices import ModelMenu
 from ui.fetching import Fetched, Fetching
 from ui.growing import END, events
-from ui.intake import Intake
+from ui.intake import Intake, Taken
 from ui.operator_panel import Panel
 from ui.operators import Operators
 from ui.uploads import Uploads
@@ -293,7 +293,7 @@ async def test_the_second_question_brings_the_first_with_it(visitor: Visitor, en
     assert len(visitor.messages()) == 4
 
 
-async def test_the_composer_is_emptied_and_offers_stop_until_the_end(
+async def test_the_composer_offers_stop_until_the_end_and_the_page_hears_which_draft_was_sent(
     visitor: Visitor, engine: FakeEngine
 ) -> None:
     gate = asyncio.Event()
@@ -301,13 +301,35 @@ async def test_the_composer_is_emptied_and_offers_stop_until_the_end(
 
     async with aclosing(visitor.sending("Hi", visitor.upload())) as views:
         first = await anext(views)
-        assert first.composer["value"] == {"text": "", "files": []}
-        assert (first.composer["submit_btn"], first.composer["stop_btn"]) == (False, True)
+        (chat_id,), (_, reply) = visitor.chats(), visitor.messages()
+        assert first.sent == f"/{chat_id}/{reply.id}"
+        assert first.composer == gr.update(submit_btn=False, stop_btn=True)
         gate.set()
         last = [view async for view in views][-1]
 
-    assert (last.composer["submit_btn"], last.composer["stop_btn"]) == (True, False)
-    assert "value" not in last.composer, "what was typed meanwhile would be lost"
+    assert last.composer == gr.update(submit_btn=True, stop_btn=False)
+    assert last.sent == SKIP
+
+
+async def test_an_answer_that_the_disk_refuses_stays_on_the_page(
+    visitor: Visitor, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise StoreError("The disk is full.", "Make room.")
+
+    monkeypatch.setattr(visitor.chat.store, "update_reply", refuse)
+    engine.will_answer("A cat.")
+    await visitor.send("What is this?")
+    (chat_id,) = visitor.chats()
+
+    seen = Seen([view async for view in visitor.opening(chat_id)])
+
+    assert "A cat." in seen.conversation
+    assert "The disk is full. Make room." in seen.conversation
+    unsaved = visitor.chat.replies.unsaved(visitor.owner, chat_id)
+    assert unsaved is not None
+    assert unsaved.saving_later is not None
+    unsaved.saving_later.cancel()
 
 
 async def test_a_reply_grows_view_by_view(visitor: Visitor, engine: FakeEngine) -> None:
@@ -427,7 +449,7 @@ def document(pages: int) -> bytes:
         ("7", 1, ""),
     ],
 )
-async def test_the_pages_that_were_asked_for_are_sent_and_the_field_is_emptied(
+async def test_the_pages_that_were_asked_for_are_sent(
     visitor: Visitor, engine: FakeEngine, pages: str, count: int, remark: str
 ) -> None:
     engine.will_answer("Blank.")
@@ -437,7 +459,6 @@ async def test_the_pages_that_were_asked_for_are_sent_and_the_field_is_emptied(
     assert len(visitor.messages()[0].images) == count
     assert bool(remark) == bool(seen.notice)
     assert remark in seen.notice
-    assert seen.now["pages"] == ""
 
 
 @pytest.mark.parametrize(
@@ -452,7 +473,6 @@ async def test_pages_that_are_none_leave_the_message_as_it_is(
 
     assert reason in seen.notice
     assert visitor.chats() == []
-    assert seen.now["pages"] is None
     assert files_in(visitor.chat.uploads.folder) == ["letter.pdf"]
     assert seen.composer.get("value", {"files": [file]})["files"] == [file]
 
@@ -608,7 +628,7 @@ async def test_a_browser_without_a_cookie_is_told_and_nothing_happens(
     for seen in (
         await visitor.send("Hi", upload),
         await visitor.retry("x"),
-        Seen([await visitor.chat.open_page(visitor.request)]),
+        Seen([await visitor.chat.open_page(None, visitor.request)]),
         Seen([view async for view in visitor.opening("x")]),
         Seen([await visitor.chat.new_chat(visitor.request)]),
         Seen([await with_example.fill_example(chosen(0), visitor.request)]),
@@ -807,7 +827,7 @@ async def test_a_page_opens_with_the_last_chat(visitor: Visitor, engine: FakeEng
     await visitor.send("First")
     await visitor.send("Second")
 
-    seen = Seen([await visitor.chat.open_page(visitor.request)])
+    seen = Seen([await visitor.chat.open_page(None, visitor.request)])
 
     assert "Two." in seen.conversation
     assert "One." not in seen.conversation
@@ -817,7 +837,50 @@ async def test_a_page_opens_with_the_last_chat(visitor: Visitor, engine: FakeEng
 
 
 async def test_a_first_visit_changes_nothing(visitor: Visitor) -> None:
-    assert await visitor.chat.open_page(visitor.request) == View()
+    assert await visitor.chat.open_page(None, visitor.request) == View()
+
+
+async def test_a_reload_comes_back_to_the_chat_that_was_open(visitor: Visitor, engine: FakeEngine) -> None:
+    engine.will_answer("One.")
+    engine.will_answer("Two.")
+    await visitor.send("First")
+    (first,) = visitor.chats()
+    await visitor.send("Second")
+
+    again = Seen([await visitor.chat.open_page(first, visitor.request)])
+    new = Seen([await visitor.chat.open_page("", visitor.request)])
+
+    assert "One." in again.conversation
+    assert (new.now["chat_id"], new.now["chatbot"]) == ("", [])
+    assert len(new.now["chats"]["choices"]) == 2
+
+
+@pytest.mark.parametrize("opened", ["missing", "../..", 7, ["x"]])
+async def test_a_reload_after_the_open_chat_was_deleted_shows_the_last_one(
+    visitor: Visitor, engine: FakeEngine, opened: Any
+) -> None:
+    engine.will_answer("One.")
+    await visitor.send("First")
+
+    seen = Seen([await visitor.chat.open_page(opened, visitor.request)])
+
+    assert "One." in seen.conversation
+
+
+async def test_a_reload_opens_nobody_elses_chat(visitor: Visitor, engine: FakeEngine) -> None:
+    engine.will_answer("One.")
+    await visitor.send("First")
+    stranger = Visitor(visitor.chat)
+
+    assert await visitor.chat.open_page(visitor.chats()[0], stranger.request) == View()
+
+
+async def test_each_visitor_keeps_drafts_under_a_name_of_their_own(visitor: Visitor) -> None:
+    mine = await visitor.chat.whose(visitor.request)
+
+    assert mine == await visitor.chat.whose(visitor.page())
+    assert mine not in ("", visitor.owner, await visitor.chat.whose(Visitor(visitor.chat).request))
+    assert await visitor.chat.whose(NO_COOKIE) == ""
 
 
 async def test_a_chat_is_opened_by_its_id(visitor: Visitor, engine: FakeEngine) -> None:
@@ -1006,6 +1069,15 @@ def reaching(chat: Chat, pages: Mapping[str, bytes | AsyncGenerator[bytes, None]
     lookup = names(example_com=[PUBLIC])
     fetcher = Fetcher(chat.settings.fetch_limits, resolve=lookup, connect=web.connect)
     return replace(chat, fetching=replace(chat.fetching, fetcher=fetcher))
+
+
+async def test_an_address_without_https_is_taken_for_one_with_it(chat: Chat) -> None:
+    visitor = Visitor(reaching(chat, {"/cat.png": picture()}))
+
+    fetched, _ = await visitor.fetch("example.com/cat.png")
+
+    assert [file["orig_name"] for file in fetched["files"]] == ["cat.png"]
+    assert (fetched["left"], fetched["taken"]) == ("", "example.com/cat.png")
 
 
 async def test_an_address_becomes_a_file_that_can_be_sent(chat: Chat, engine: FakeEngine) -> None:
@@ -1372,7 +1444,7 @@ async def test_the_end_of_a_reply_does_not_paint_over_what_was_turned_to_meanwhi
     assert await settling == View()
 
 
-async def test_who_turns_away_while_a_message_is_sent_finds_the_composer_empty(
+async def test_who_turns_away_while_a_message_is_sent_keeps_what_is_written_there(
     visitor: Visitor, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read, held, go_on = visitor.chat.store.messages, threading.Event(), threading.Event()
@@ -1391,8 +1463,29 @@ async def test_who_turns_away_while_a_message_is_sent_finds_the_composer_empty(
     go_on.set()
     seen = await sending
 
-    assert seen.views == [View(composer=gr.update(value={"text": "", "files": []}))]
-    await visitor.ended()
+    (view,) = seen.views
+    (chat_id,) = visitor.chats()
+    assert view == View(chats=view.chats, sent=view.sent)
+    assert (view.chats["choices"], "value" in view.chats) == ([("What is this?", chat_id)], False)
+    assert view.sent.startswith(f"/{chat_id}/"), "the draft of the new chat was sent"
+    await visitor.ended(chat_id)
+
+
+async def test_who_turns_away_while_a_picture_is_refused_keeps_what_is_written_there(
+    visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = visitor.upload(data=b"no picture")
+    take = Intake.take
+
+    async def slowly(*args: Any) -> Taken:
+        await visitor.chat.new_chat(visitor.request)
+        return await take(*args)
+
+    monkeypatch.setattr(Intake, "take", slowly)
+    seen = await visitor.send("What is this?", broken)
+
+    assert "cat.png" in seen.notice
+    assert seen.views == [View(notice=seen.notice)]
 
 
 async def test_a_reply_that_nobody_follows_any_more_ends(visitor: Visitor, growing: Growing) -> None:

@@ -22,6 +22,8 @@ INSTALL = ROOT / "install"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 NO_TORCH = "ERROR: No matching distribution found for torch==2.13.0+cpu"
 
+MODULES = ("bootstrap", "machine", "browser", "database")
+
 
 @pytest.fixture
 def load(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
@@ -38,6 +40,11 @@ def machine(load: Callable[[str], ModuleType]) -> Any:
 @pytest.fixture
 def bootstrap(load: Callable[[str], ModuleType]) -> Any:
     return load("bootstrap")
+
+
+@pytest.fixture
+def database(load: Callable[[str], ModuleType]) -> Any:
+    return load("database")
 
 
 @pytest.fixture
@@ -75,17 +82,17 @@ def probes(machine: Any, **changes: Any) -> Any:
 # --- What any Python must be able to read
 
 
-@pytest.mark.parametrize("name", ["bootstrap", "machine", "browser"])
+@pytest.mark.parametrize("name", MODULES)
 def test_parses_on_python_3_6(name: str) -> None:
     ast.parse((INSTALL / f"{name}.py").read_text(encoding="ascii"), feature_version=(3, 6))
 
 
-@pytest.mark.parametrize("name", ["bootstrap", "machine", "browser"])
+@pytest.mark.parametrize("name", MODULES)
 def test_imports_the_standard_library_only(name: str) -> None:
     tree = ast.parse((INSTALL / f"{name}.py").read_text(encoding="ascii"))
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert {name.partition(".")[0] for name in imported} <= sys.stdlib_module_names | {"machine", "browser"}
+    assert {name.partition(".")[0] for name in imported} <= sys.stdlib_module_names | set(MODULES)
 
 
 # --- Verdicts
@@ -467,6 +474,35 @@ def test_chromium_is_brought_only_where_it_is_missing(browser: Any) -> None:
     found = iter([None, None, "/usr/bin/chromium"])
     browser.ensure(run, lambda: next(found), [["one"], ["two"], ["three"]], print)
     assert run.commands == [["one"], ["two"], ["/usr/bin/chromium", "--version"]]
+
+
+def test_the_newest_postgresql_is_found(database: Any, tmp_path: Path) -> None:
+    pattern = str(tmp_path / "*/bin/initdb")
+    assert database.find([pattern]) is None
+    for version in ("9", "15", "14"):
+        (tmp_path / version / "bin").mkdir(parents=True)
+        (tmp_path / version / "bin/initdb").touch()
+    assert database.find([pattern]) == str(tmp_path / "15/bin/initdb")
+
+
+def test_ways_to_a_postgresql(database: Any) -> None:
+    assert [way[:2] for way in database.commands(True, "debian")] == [
+        ["apt-get", "update"],
+        ["apt-get", "install"],
+    ]
+    assert database.commands(False, "debian") == database.commands(True, "fedora") == []
+
+
+def test_postgresql_is_brought_only_where_it_is_missing_and_can_be_had(database: Any) -> None:
+    run, said = FakeRunner(), []
+    database.ensure(run, lambda: "/usr/bin/initdb", [["apt-get"]], said.append)
+    database.ensure(run, lambda: None, [], said.append)
+    assert (run.commands, said) == ([], [])
+    found = iter([None, "/usr/bin/initdb"])
+    database.ensure(run, lambda: next(found), [["one"], ["two"]], said.append)
+    assert (len(run.commands), len(said)) == (2, 1)
+    database.ensure(run, lambda: None, [["one"]], said.append)
+    assert "will be skipped" in said[-1]
 
 
 def test_a_chromium_that_cannot_start_gets_a_sentence(browser: Any) -> None:

@@ -30,8 +30,10 @@ def outcome(name: str) -> tuple[str, tuple[tuple[str, str], ...]]:
 
 
 def test_streams_and_the_line_are_what_they_are_now(metrics: Metrics) -> None:
+    metrics.running(tasks=17)
     found = samples(metrics)
 
+    assert found["sightline_tasks", ()] == 17
     assert found["sightline_streams", ()] == 3
     assert found["sightline_waiting", ()] == 5
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
@@ -59,6 +60,13 @@ class Question:
 
     def stored(self) -> StoredMessage:
         return self.store.messages(OWNER, self.chat)[-1]
+
+    def stored_as(self, text: str) -> StoredMessage:
+        """The reply, once it has this text in the store; to be called in a thread."""
+        deadline = time.monotonic() + 10
+        while (stored := self.stored()).text != text:
+            assert time.monotonic() < deadline, stored
+        return stored
 
 
 class FakeClock:
@@ -398,12 +406,68 @@ async def test_what_has_come_is_saved_while_it_grows(
     monkeypatch.setattr(module, "SAVE_EVERY_S", 0.0)
     answer = engine.will_answer(ReasoningDelta("Fur."), "A ", asyncio.Event())
     reply = asked.start()
-    await answer.stalled.wait()
+    await answer.stalled.wait()  # it comes no further, and all that has come is stored
 
-    stored = asked.stored()
+    stored = await asyncio.to_thread(asked.stored_as, "A ")
 
     assert (stored.reasoning, stored.text, stored.status) == ("Fur.", "A ", MessageStatus.STREAMING)
     await reply.stop()
+
+
+async def test_a_reply_goes_on_while_the_disk_refuses_and_is_stored_at_its_end(
+    asked: Question, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "SAVE_EVERY_S", 0.0)
+    store, gate, refused = asked.store.update_reply, asyncio.Event(), threading.Semaphore(0)
+
+    def refuse_what_grows(*args: Any, **values: Any) -> None:
+        if values["status"] is MessageStatus.STREAMING:
+            refused.release()
+            raise StoreError("The disk is full.", "Make room.")
+        store(*args, **values)
+
+    monkeypatch.setattr(asked.store, "update_reply", refuse_what_grows)
+    engine.will_answer("A ", gate, "cat.")
+    reply = asked.start()
+    for _ in range(2):  # and tries again, though nothing more has come
+        assert await asyncio.to_thread(refused.acquire, timeout=10)
+    gate.set()
+    await reply.task
+
+    assert (asked.stored().text, asked.stored().status) == ("A cat.", MessageStatus.COMPLETE)
+    assert "The disk is full." in caplog.text
+    assert "A cat." not in caplog.text
+
+
+async def test_an_end_that_the_disk_refuses_is_told_and_stored_once_it_takes_it(
+    asked: Question, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SAVE_AGAIN_S", 0.0)
+    store, makes_room = asked.store.update_reply, threading.Event()
+
+    def refuse_until_there_is_room(*args: Any, **values: Any) -> None:
+        if not makes_room.is_set():
+            raise StoreError("The disk is full.", "Make room.")
+        store(*args, **values)
+
+    monkeypatch.setattr(asked.store, "update_reply", refuse_until_there_is_room)
+    engine.will_answer("A cat.")
+    last = (await drafts(asked.start()))[-1]
+    assert last.error == "The disk is full. Make room."
+    assert asked.stored().text == ""
+    unsaved = asked.replies.unsaved(OWNER, asked.chat)
+    assert unsaved is not None
+    assert unsaved.draft == last
+    assert asked.replies.unsaved("b" * 64, asked.chat) is None
+
+    makes_room.set()
+
+    stored = await asyncio.to_thread(asked.stored_as, "A cat.")
+    assert stored.status is MessageStatus.COMPLETE
+    assert unsaved.saving_later is not None
+    await unsaved.saving_later
+    await asyncio.sleep(0)
+    assert asked.replies.unsaved(OWNER, asked.chat) is None
 
 
 async def test_between_two_saves_the_store_is_left_alone(

@@ -67,6 +67,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def open_again(folder: Path) -> Callable[[], Store]:
+    """Opens what ``store`` has open, as another process does."""
+    return lambda: Store.open(folder)
+
+
+@pytest.fixture
 def store(folder: Path) -> Iterator[Store]:
     store = Store.open(folder)
     yield store
@@ -720,8 +726,10 @@ def test_16_threads_append_at_once(store: Store, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("stores", ["one", "two"])  # two share no lock, as two processes do
-def test_deleting_never_takes_a_picture_that_is_being_added(store: Store, folder: Path, stores: str) -> None:
-    other = store if stores == "one" else Store.open(folder)
+def test_deleting_never_takes_a_picture_that_is_being_added(
+    store: Store, folder: Path, open_again: Callable[[], Store], stores: str
+) -> None:
+    other = store if stores == "one" else open_again()
     barrier = threading.Barrier(2, timeout=30)
 
     def add_and_delete(store: Store) -> None:

@@ -4,6 +4,7 @@ import base64
 import html.parser
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
@@ -62,6 +63,14 @@ class Tags(html.parser.HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.seen.append((tag, dict(attrs)))
+
+
+def test_markdown_counts_the_pages_of_a_document() -> None:
+    pages = [replace(DOG, name="letter.pdf"), DOG, replace(CAT, name="letter.pdf")]
+
+    text = "".join(to_markdown("Pets", [replace(CHAT[0], images=tuple(pages))]))
+
+    assert re.findall(r"\[Picture: (.*)\]", text) == ["letter.pdf, 1 of 2", DOG.name, "letter.pdf, 2 of 2"]
 
 
 def test_markdown_has_every_text_as_it_was_written() -> None:
