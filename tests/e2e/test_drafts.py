@@ -173,6 +173,38 @@ def test_each_chat_has_its_draft_and_a_new_one_begins_empty(visitor: Visitor) ->
     expect(visitor.thumbnails).to_have_count(0)
 
 
+def test_a_draft_outlives_the_editing_of_a_question(visitor: Visitor) -> None:
+    visitor.ask("First")
+    visitor.new_chat()
+    visitor.ask("Second")
+    visitor.box.fill("for later")
+    edit = visitor.page.get_by_role("button", name="Edit this question")
+
+    edit.click()
+    expect(visitor.box).to_have_value("Second")
+    visitor.chats.last.click()  # away, with the question in the composer
+    expect(visitor.questions).to_have_text(["First"])
+    expect_nothing_written(visitor)
+    visitor.chats.first.click()
+    expect(visitor.box).to_have_value("for later")
+
+    edit.click()
+    expect(visitor.box).to_have_value("Second")
+    visitor.open()
+    expect(visitor.questions).to_have_text(["Second"])
+    expect(visitor.box).to_have_value("for later")
+
+    edit.click()
+    expect(visitor.box).to_have_value("Second")
+    visitor.box.fill("Second, again")
+    visitor.send_button.click()
+    expect(visitor.questions).to_contain_text("Second, again")
+    visitor.wait_for_reply()
+    expect(visitor.box).to_have_value("for later")
+    visitor.open()
+    expect(visitor.box).to_have_value("for later")
+
+
 def test_a_new_chat_in_which_something_is_written_is_open_after_a_reload(visitor: Visitor) -> None:
     visitor.ask("First")
     visitor.new_chat()

@@ -25,10 +25,12 @@ from backend.store import Store
 ROOT = Path(__file__).resolve().parents[2]
 for folder_of_modules in ("install", "tests/unit"):
     sys.path.insert(0, str(ROOT / folder_of_modules))
-for name in ("test_store", "test_store_search"):
+for name in ("test_store", "test_store_branches", "test_store_search"):
     pytest.register_assert_rewrite(name)
 database = importlib.import_module("database")
-of_store, of_search = map(importlib.import_module, ("test_store", "test_store_search"))
+of_store, of_branches, of_search = map(
+    importlib.import_module, ("test_store", "test_store_branches", "test_store_search")
+)
 
 # What is only SQLite's: its file, and how its commits are flushed.
 SQLITES = ("test_commits_are_flushed_to_the_disk", "test_a_database_that_refuses_to_write_is_explained")
@@ -112,7 +114,9 @@ def store(folder: Path, url: str) -> Iterator[Store]:
     store.close()
 
 
-for module in (of_store, of_search):
+chat_id = of_branches.chat_id  # a fixture of its tests
+
+for module in (of_store, of_branches, of_search):
     for name, test in inspect.getmembers(module, inspect.isfunction):
         if name.startswith("test_") and "store" in inspect.signature(test).parameters and name not in SQLITES:
             globals()[name] = test
