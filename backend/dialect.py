@@ -3,6 +3,7 @@
 Wire format: OpenAI API reference, "Create chat completion".
 """
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from typing import Any, Literal
 from backend.types import ChatRequest, Message, Part, Sampling, Text
 
 SAMPLING_FIELDS = ("temperature", "top_p", "seed")
-OPTIONAL_FIELDS = ("stream_options", *SAMPLING_FIELDS)
+OPTIONAL_FIELDS = ("stream_options", "response_format", *SAMPLING_FIELDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +36,34 @@ class Dialect:
 
 
 def wire_body(request: ChatRequest, dialect: Dialect) -> dict[str, Any]:
-    """The request as JSON, for a streamed answer."""
+    """The request as JSON; for a streamed answer, unless nobody watches it grow."""
     sampling = wire_sampling(request.sampling)
     if "max_tokens" in sampling:
         sampling[dialect.max_tokens] = sampling.pop("max_tokens")
-    body = {
+    body: dict[str, Any] = {
         "model": request.model,
         "messages": wire_messages(request.messages, dialect),
         **sampling,
-        "stream": True,
-        "stream_options": {"include_usage": True},
+        "stream": not request.in_one_piece,
     }
+    if not request.in_one_piece:
+        body["stream_options"] = {"include_usage": True}
+    if request.schema:
+        body["response_format"] = wire_schema(json.loads(request.schema))
     return {name: value for name, value in body.items() if name not in dialect.without}
+
+
+def wire_schema(schema: dict[str, Any]) -> dict[str, Any]:
+    """The form that an answer is held to (OpenAI, "Structured outputs"; vLLM reads the same).
+
+    OpenAI holds answers strictly only to schemas that name all fields as required, and no others.
+    """
+    properties = schema.get("properties", {})
+    closed = schema.get("additionalProperties") is False and set(schema.get("required", ())) == set(
+        properties
+    )
+    named = {"name": "fields", "schema": schema, **({"strict": True} if closed else {})}
+    return {"type": "json_schema", "json_schema": named}
 
 
 def wire_messages(messages: Sequence[Message], dialect: Dialect = Dialect()) -> list[dict[str, Any]]:

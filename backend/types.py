@@ -63,9 +63,16 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
+    """``schema`` is a JSON schema, as text, that the answer is to fit.
+
+    ``in_one_piece``: nobody watches the answer grow, so it comes at its end, which costs its server less.
+    """
+
     model: str
     messages: tuple[Message, ...]
     sampling: Sampling = Sampling()
+    schema: str = ""
+    in_one_piece: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +250,8 @@ class ModelInfo:
     ``id`` is what its server calls it, ``source`` the server's name, empty for the model in this
     process. ``context_length`` is in tokens, ``image_limit`` in pictures per prompt (the whole
     conversation; 0: it does not see), ``box_dialect`` names the form in which it gives boxes.
-    ``vision`` is known only of some models in this process.
+    ``vision`` is known only of some models in this process, ``parallel``, how many requests it answers at the
+    same time, of all of them.
     """
 
     id: str
@@ -254,6 +262,7 @@ class ModelInfo:
     video: bool | None = None
     box_dialect: str | None = None
     vision: Vision | None = None
+    parallel: int | None = None
 
     @property
     def name(self) -> str:
