@@ -29,7 +29,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "alembic": ("backend/migrations/",),
     "jsonschema": ("backend/captioning/fields.py",),
-    "rich": ("app.py",),
+    "rich": ("backend/caption_command.py",),
     "sqlalchemy": (
         "backend/captioning/job_file.py",
         "backend/captioning/job_tables.py",
