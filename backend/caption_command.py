@@ -18,7 +18,7 @@ from backend.captioning.fields import read_schema
 from backend.captioning.intake import Intake
 from backend.captioning.job_file import JobFile, sole_runner
 from backend.captioning.job_tables import explained
-from backend.captioning.presets import PRESETS, find_preset
+from backend.captioning.presets import PRESETS, TEMPERATURE, find_preset
 from backend.captioning.runner import Runner, Sidecars
 from backend.captioning.values import Counts, Existing, Found, JobSpec, JobState, RowState
 from backend.config import Settings
@@ -32,7 +32,6 @@ from backend.types import Detail, EngineState, ModelInfo, Sampling
 JOB_NAME = "captions.job"
 FORMATS = (*outputs.SIDECARS, *outputs.TABLES)
 DEFAULT_FORMAT = "txt,csv"
-TEMPERATURE = 0.2
 FAILED, STOPPED = 3, 1  # the command's status: some pictures failed; it cannot go on
 FAILURES_LISTED = 20
 ADDED_AT_ONCE = 500

@@ -41,9 +41,15 @@ HEADER = """
 <header class="masthead">
   <img src="sightline/icon.svg" alt="" width="28" height="28">
   <h1>Sightline</h1>
+  <div class="tabs" role="tablist" aria-label="What to do">
+    <button role="tab" id="tab-chat" aria-selected="true">Chat</button>
+    <button role="tab" id="tab-captions" aria-selected="false" aria-controls="captions">Captions</button>
+  </div>
   <span id="engine-status" class="status" role="status"></span>
 </header>
 """
+# The page's script fills it: ui/captioning.py.
+CAPTIONS = '<section id="captions" role="tabpanel" aria-labelledby="tab-captions" hidden></section>'
 DEMO_BANNER = """
 <p class="banner">This is the built-in <b>demo model</b>: small, trained from scratch, and it knows <b>only
 simple drawings</b> of coloured shapes, no photographs. <a href="sightline/demo-model" target="_blank">Its
@@ -110,6 +116,7 @@ def build(chat: Chat, menu: ModelMenu, panel: Panel, settings: Settings, *, is_d
         gr.HTML(HEADER, padding=False)
         if is_demo:
             gr.HTML(DEMO_BANNER, padding=False, elem_id="demo-banner")
+        gr.HTML(CAPTIONS, padding=False, elem_id="captions-place")
         chatbot = _chatbot("chat", placeholder=EMPTY_CHAT, examples=_examples(chat))
         growing = _chatbot("growing")  # which the page's script puts below the last message of the other
         with gr.Row(elem_id="notice-row"):

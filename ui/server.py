@@ -13,6 +13,7 @@ from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 
 from backend.admission import Admission
+from backend.captioning.jobs import Jobs
 from backend.config import MEGA, Settings
 from backend.errors import ConfigError
 from backend.fetch import Fetcher
@@ -28,6 +29,7 @@ from backend.types import EngineState
 from backend.vllm_log import prepare_log
 from ui import growing
 from ui.accounts import Accounts, others_may_read, read_accounts
+from ui.captioning import Captioning
 from ui.chat import Chat, load_examples
 from ui.choices import ModelMenu
 from ui.fetching import Fetching
@@ -55,9 +57,11 @@ HEAD = """
 <link rel="icon" href="sightline/icon.svg">
 <link rel="stylesheet" href="sightline/page.css">
 <link rel="stylesheet" href="sightline/chats.css">
+<link rel="stylesheet" href="sightline/captions.css">
 <script src="sightline/page.js" defer></script>
 <script src="sightline/chats.js" defer></script>
 <script src="sightline/growing.js" defer></script>
+<script src="sightline/captions.js" defer></script>
 """
 
 console = logging.getLogger("sightline")
@@ -114,6 +118,13 @@ def serve(settings: Settings, plan: StartPlan) -> None:
         store, router, lambda end: metrics.ended(end.status, end.stats), grace_s=settings.grace_s
     )
     fetching = Fetching(settings, uploads, pictures, admission, metrics, Fetcher(settings.fetch_limits))
+    captions = Jobs(
+        settings.data_dir / "captions",
+        router,
+        pictures,
+        fetching.fetcher,
+        visitors=lambda: admission.streaming > 0,
+    )
     chat = Chat(
         settings,
         store,
@@ -125,14 +136,15 @@ def serve(settings: Settings, plan: StartPlan) -> None:
         metrics,
         fetching,
         examples,
+        forget_more=captions.forget,
     )
     panel = Panel(operators, router, engine)
     page = build(chat, ModelMenu(settings, router), panel, settings, is_demo=is_demo)
-    transfers = Transfers(store, settings, pictures, admission)
     own_routes = [
         *routes(store, router, operators, metrics),
         *uploads.routes(),
-        *transfers.routes(),
+        *Transfers(store, settings, pictures, admission).routes(),
+        *Captioning(captions, settings, operators, admission).routes(),
         *growing.routes(replies, router),
     ]
     launch(page, settings, own_routes, uploads.folder, operators=operators, accounts=accounts)

@@ -39,7 +39,17 @@ from backend.captioning.job_tables import (
     set_values,
     show_edit,
 )
-from backend.captioning.values import Counts, Found, JobInfo, JobSpec, JobState, Outcome, Row, RowState
+from backend.captioning.values import (
+    Counts,
+    Existing,
+    Found,
+    JobInfo,
+    JobSpec,
+    JobState,
+    Outcome,
+    Row,
+    RowState,
+)
 from backend.errors import ConfigError, NotFoundError, StoreError
 from backend.plugin_path import version
 from backend.store_disk import WRITE
@@ -153,6 +163,25 @@ class JobFile:
                 row = new_row(picture, policy) | {"revision": revision}
                 added += connection.execute(insert_or_ignore(ROWS).on_conflict_do_nothing(), row).rowcount
         return added
+
+    def keys(self) -> set[str]:
+        """The names that are taken, without case."""
+        with self._read() as connection:
+            return {key.casefold() for key in connection.scalars(select(ROWS.c.key))}
+
+    def begin(self, spec: JobSpec) -> None:
+        """Ask this from now on; what was answered to another question, and nobody edited, is asked anew."""
+        before = self.spec
+        with self._write() as connection:
+            set_values(connection, spec=asdict(spec))
+            revision = next_revision(connection)
+            rows, has_caption = update(ROWS), func.trim(ROWS.c.existing) != ""
+            if spec != before:
+                stale = ROWS.c.state.in_((RowState.DONE, RowState.SKIPPED)) & ROWS.c.edited.is_(None)
+                connection.execute(rows.where(stale).values(**_EMPTY_AGAIN, revision=revision))
+            if spec.existing is Existing.SKIP:
+                skipped = (ROWS.c.state == RowState.PENDING) & has_caption
+                connection.execute(rows.where(skipped).values(state=RowState.SKIPPED, revision=revision))
 
     def remove(self, row_id: int) -> None:
         """Take a picture out of a draft."""

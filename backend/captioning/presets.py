@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from backend.captioning.values import JobSpec
 
 ALT_CHARS = 125  # what screen readers say in one go (WebAIM and others advise no more)
+TEMPERATURE = 0.2  # descriptions, not stories
 MAX_EXISTING_CHARS = 4000  # of an old caption that goes into a prompt
 _PLACEHOLDER = re.compile(r"\{(filename|existing|trigger)\}")
 

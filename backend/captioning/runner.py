@@ -89,7 +89,8 @@ class Runner:
     """Works through one job, once. Lives on one event loop.
 
     ``model`` is the job's in the menu. ``visitors`` tells whether somebody chats, ``share`` how many jobs run
-    at the same time. An engine that is away is waited for ``patience_s``; ``first``: only so many pictures.
+    at the same time. An engine that is away is waited for ``patience_s``; ``first``: a trial of so many
+    pictures, after which the job is a draft again.
     """
 
     def __init__(
@@ -117,6 +118,7 @@ class Runner:
         self._thumbnails = thumbnails
         self._patience_s = patience_s
         self._left = first
+        self._is_trial = first is not None
         self._spec: JobSpec = job.spec
         self._pace = Pace(model.parallel or UNKNOWN_MOST)
         self._ready: asyncio.Queue[Prepared] = asyncio.Queue(OPENED_AHEAD)
@@ -179,7 +181,7 @@ class Runner:
         for task in (opening, saving):
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise error
-        state, note = JobState.PAUSED, self._stopped or ""
+        state, note = JobState.DRAFT if self._is_trial else JobState.PAUSED, self._stopped or ""
         counts = await asyncio.to_thread(self._job.counts)
         if not counts.pending:
             state, note = JobState.DONE, ""

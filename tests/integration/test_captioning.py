@@ -1,4 +1,4 @@
-"""Captioning with the real vLLM: its own limit, its structured outputs, and nothing left behind when cancelled."""
+"""Captioning with the real vLLM: its own limit, its structured outputs, nothing left by a cancelled job."""
 
 import asyncio
 import json
@@ -68,7 +68,7 @@ async def test_fields_fit_their_schema_whatever_the_model_would_say(
     spec = JobSpec("Fill in the fields.", "demo", sampling=GREEDY, schema=schema)
     job.set_spec(spec)
     assert await (await runner_for(engine, job, pool)).run() is JobState.DONE
-    assert job.counts().failed == 0
+    assert job.counts().failed == 0, [(row.text, row.reason) for row in job.all_rows()]
     for row in job.all_rows():
         found = json.loads(row.fields)
         assert found["colour"] in COLOURS

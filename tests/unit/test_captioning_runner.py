@@ -182,7 +182,7 @@ async def test_pausing_finishes_what_is_in_flight(make: Make) -> None:
 async def test_a_first_few_are_tried(make: Make) -> None:
     engine = CaptioningEngine()
     job, runner = make(engine, first=3)
-    assert await runner.run() is JobState.PAUSED
+    assert await runner.run() is JobState.DRAFT
     assert sum(engine.asked.values()) == 3
     assert job.counts().pending == 3
 
