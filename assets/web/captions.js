@@ -4,7 +4,7 @@
   "use strict";
   const BUSY_MS = 1000, IDLE_MS = 5000, SAVE_MS = 700, PAGE = 100;
   let offer, jobs = [], job = null, id = "", revision = -1, from = 0, rows = new Map(), timer, offline = false;
-  let adding = null, notice = "", shown = "", wanted = null;
+  let adding = null, notice = "", shown = "", wanted = null, tried = false;
   const unsaved = new Map(); // row -> text that the server does not have yet
 
   // A small way to make elements: text is text, never markup.
@@ -153,6 +153,7 @@
   const start = trial => attempt(async () => {
     const options = {...wanted, model: document.querySelector("#model-facts [data-model]")?.dataset.model ?? ""};
     await call(`${id}/start`, {options, trial});
+    tried = trial;
     await look();
   });
   const act = (what, body = {}) => attempt(async () => {
@@ -222,6 +223,10 @@
     }
     drawHead();
     drawRows();
+    if (tried && stage === "draft") { // what has come of it stands below the form
+      tried = false;
+      document.querySelector("#captions .start")?.scrollIntoView({block: "start"});
+    }
   }
   function form(stage) {
     if (stage === "empty") return [dropzone(true)];
@@ -296,9 +301,11 @@
         el("a", {className: "download", href: `captions/${id}/download/${kind}`, download: `captions.${kind}`}, `↓ ${text}`)));
     if (state !== "running") {
       if (state !== "draft") act_("new", "New pictures", () => open(""));
-      act_("delete", "Delete", remove);
+      const away = button(state === "draft" ? "Discard" : "Delete", remove, {className: "quiet"});
+      away.dataset.act = "delete";
+      line.append(away);
     }
-    parts.push(el("div", {className: "captions-tools"}, tools));
+    if (tools.length) parts.push(el("div", {className: "captions-tools"}, tools));
     if (state !== "draft" && counts.done) parts.push(el("p", {className: "muted keys"},
       "Correct a caption by writing into it. Ctrl+Enter accepts it and goes on, Alt+↓ and Alt+↑ move."));
     return parts;
@@ -455,7 +462,8 @@
   }
   function mark(item, row) {
     const shown_ = rows.get(row);
-    const words_ = unsaved.has(row) ? (offline ? "not saved yet" : "saving …") : shown_?.edited ? "edited, saved" : WAITS[shown_?.state] ?? "";
+    const words_ = unsaved.has(row) ? (offline ? "not saved yet" : "saving …") : shown_?.edited ? "edited, saved"
+      : job.state === "draft" && shown_?.state === "pending" ? "" : WAITS[shown_?.state] ?? "";
     item.querySelector(".name").dataset.words = words_;
   }
 
@@ -477,6 +485,9 @@
       const isCaptions = event.key === "ArrowRight";
       show(isCaptions);
       document.querySelector(isCaptions ? "#tab-captions" : "#tab-chat").focus();
+    });
+    document.addEventListener("click", event => { // the list of chats stays beside this
+      if (document.body.classList.contains("captions") && event.target.closest?.("#chats label, #found label, #new-chat")) show(false);
     });
     const within = event => document.body.classList.contains("captions") && event.target.closest?.("#captions");
     document.addEventListener("dragover", event => within(event) && event.preventDefault());

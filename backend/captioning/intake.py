@@ -13,7 +13,7 @@ from backend.captioning.values import Kind, Row
 from backend.errors import ImageError
 from backend.fetch import Fetcher
 from backend.picture_pool import PicturePool
-from backend.types import Detail, Image, Vision
+from backend.types import Detail, Image, Loaded, Vision
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +82,19 @@ class Intake:
             case Kind.ADDRESS:
                 source = (await self.fetcher.fetch(row.place)).data
                 digest = hashlib.sha256(source).hexdigest()
-        loaded = await self.pictures.load(
-            source, row.name, self.detail, pages=range(1), vision=vision, who=self.who
-        )
+        loaded = await self._decoded(source, row.name, vision)
         return Picture(loaded.pictures[0], digest)
+
+    async def _decoded(self, source: Path | bytes, name: str, vision: Vision | None) -> Loaded:
+        """Decode to the end, even when cancelled: otherwise the pool would end the process that is at it."""
+        task = asyncio.create_task(
+            self.pictures.load(source, name, self.detail, pages=range(1), vision=vision, who=self.who)
+        )
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await asyncio.gather(task, return_exceptions=True)
+            raise
 
     def close(self) -> None:
         self._zips.close()

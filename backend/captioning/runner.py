@@ -135,6 +135,7 @@ class Runner:
         self._looks = 0
         self._not_before = 0.0
         self._stopped: str | None = None
+        self._writing: asyncio.Task[None] | None = None
         self._meter: deque[tuple[float, int]] = deque()
 
     @property
@@ -177,6 +178,8 @@ class Runner:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            if self._writing is not None:
+                await asyncio.wait({self._writing})
             self._intake.close()
         for task in (opening, saving):
             if not task.cancelled() and (error := task.exception()) is not None:
@@ -272,10 +275,7 @@ class Runner:
             self._wait_for(error)
             self._again.append(prepared)
             return
-        except InterruptedStreamError as error:
-            self._pace.refused()
-            outcome = self._another_try(prepared, Outcome(row.id, RowState.FAILED, reason=str(error)))
-        except ServerFaultError as error:
+        except (InterruptedStreamError, ServerFaultError) as error:
             outcome = self._after_fault(prepared, error)
         except EngineError as error:
             outcome = Outcome(row.id, RowState.FAILED, reason=str(error))
@@ -335,11 +335,15 @@ class Runner:
         return outcome
 
     def _after_fault(self, prepared: Prepared, error: EngineError) -> Outcome | None:
-        """A server that fails may be away behind its proxy, or fail at this picture: it answers others."""
+        """The server may be away, or fail at this picture; in that case it answers others."""
         row_id = prepared.row.id
         faults, answered = self._faults.pop(row_id, (0, -1))
-        self._wait_for(error)
-        if faults + 1 >= (TRIES if answered not in (-1, self._answered) else FAULTS):
+        is_away = answered == self._answered
+        if is_away or isinstance(error, ServerFaultError):
+            self._wait_for(error)
+        else:
+            self._pace.refused()
+        if faults + 1 >= (FAULTS if is_away else TRIES):
             return Outcome(row_id, RowState.FAILED, reason=str(error))
         self._faults[row_id] = (faults + 1, self._answered)
         self._again.append(prepared)
@@ -367,7 +371,7 @@ class Runner:
             await asyncio.sleep(TOGETHER_S)
             while not self._results.empty():
                 outcomes.append(self._results.get_nowait())
-            await asyncio.to_thread(self._job.finish, outcomes)
+            await self._in_thread(self._job.finish, outcomes)
             await self._write_sidecars()
             now = time.monotonic()
             for outcome in outcomes:
@@ -379,7 +383,12 @@ class Runner:
 
     async def _write_sidecars(self) -> None:
         if self._sidecars.kinds:
-            await asyncio.to_thread(write_sidecars, self._job, self._spec, self._sidecars)
+            await self._in_thread(write_sidecars, self._job, self._spec, self._sidecars)
+
+    async def _in_thread(self, write: Callable[..., None], *arguments: object) -> None:
+        """Write; whoever is cancelled meanwhile leaves a thread that does, which the end waits for."""
+        self._writing = asyncio.create_task(asyncio.to_thread(write, *arguments))
+        await asyncio.shield(self._writing)
 
 
 def write_sidecars(job: JobFile, spec: JobSpec, wanted: Sidecars) -> None:
