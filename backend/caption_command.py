@@ -292,7 +292,6 @@ def _write_tables(job: JobFile, folder: Path, formats: tuple[str, ...]) -> None:
             if name in outputs.TABLES:
                 pieces = outputs.table(name, job.all_rows(), spec)
                 outputs.write_whole(folder / outputs.TABLE_NAMES[name], pieces)
-        outputs.remove_unfinished(folder)
 
 
 def _end(job: JobFile, printer: Printer) -> int:

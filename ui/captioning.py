@@ -22,12 +22,13 @@ from backend.admission import Admission
 from backend.captioning import outputs
 from backend.captioning.fields import TYPES
 from backend.captioning.job_file import JobFile
+from backend.captioning.job_tables import explained
 from backend.captioning.jobs import JOBS_PER_VISITOR, Jobs
 from backend.captioning.presets import LANGUAGES, OWN, PRESETS
 from backend.captioning.sources import SUFFIXES, Roots
 from backend.captioning.values import Row
 from backend.config import MEGA, Settings
-from backend.errors import InputError, LimitError, NotFoundError, SightlineError
+from backend.errors import InputError, LimitError, NotAllowedError, NotFoundError, SightlineError
 from backend.plain_json import read_json
 from ui import caption_form
 from ui.caption_form import read_text
@@ -144,11 +145,12 @@ class Captioning:
                 "spec": caption_form.spec(spec),
             }
 
+        is_running = self.jobs.is_running(owner, job_id)  # before its state: that is told last
         told = await run_in_threadpool(read)
         speed, note = self.jobs.progress(owner, job_id)
         left = speed.left_s(told["counts"]["pending"])
         told |= {
-            "running": self.jobs.is_running(owner, job_id),
+            "running": is_running,
             "perMinute": round(speed.pictures_per_minute, 1),
             "tokensPerSecond": round(speed.tokens_per_second, 1),
             "leftSeconds": None if left is None else round(left),
@@ -196,7 +198,7 @@ class Captioning:
 
     async def _receive(self, request: Request, path: Path, limit_mb: int) -> None:
         size, checked_at = 0, -CHECKED_EVERY
-        with path.open("xb") as file:
+        with explained(), path.open("xb") as file:
             async for chunk in request.stream():
                 size += len(chunk)
                 if size > limit_mb * MEGA:
@@ -218,9 +220,8 @@ class Captioning:
     async def _folder(self, request: Request, owner: str) -> Response:
         """Pictures of this machine, for operators, from the folders that a setting allows."""
         if not self.operators.includes(request):
-            raise NotFoundError(
-                "Only an operator may do this.", "Open the operator link of the app's console."
-            )
+            what = "Only an operator may do this."
+            raise NotAllowedError(what, "Open the operator link that the app's console shows.")
         place = read_text(await _body(request), "text").strip()
         if "://" in place:
             raise InputError("That is no folder.", "Add web addresses below.")

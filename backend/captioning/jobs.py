@@ -17,6 +17,7 @@ from pathlib import Path
 
 from backend.captioning.intake import Intake
 from backend.captioning.job_file import JobFile, Which
+from backend.captioning.job_tables import explained
 from backend.captioning.runner import Runner, Speed
 from backend.captioning.sources import Roots, addresses, archive, safe_name, scan, unique
 from backend.captioning.values import Counts, Existing, Found, JobInfo, JobSpec, JobState, Kind
@@ -196,6 +197,8 @@ class Jobs:
         """Delete a job with all that belongs to it."""
         place = self._place(owner, job_id)
         await self._stop(owner, job_id)
+        with self.opened(owner, job_id):
+            pass  # it is there
         await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
 
     async def forget(self, owner: str) -> None:
@@ -228,10 +231,17 @@ class Jobs:
     # What is in it. These block.
 
     def place_for(self, owner: str, job_id: str, name: str) -> Path:
-        """Where a picture that is brought is to lie."""
+        """Where a picture that is brought is to lie.
+
+        Raises:
+            NotFoundError, LimitError: there is no such job, or it takes no more.
+        """
+        with self.opened(owner, job_id) as job:
+            _check_draft(job)
         folder = self._place(owner, job_id) / "pictures"
-        folder.mkdir(mode=0o700, exist_ok=True)
-        taken = {path.name.casefold() for path in folder.iterdir()}
+        with explained():
+            folder.mkdir(mode=0o700, exist_ok=True)
+            taken = {path.name.casefold() for path in folder.iterdir()}
         return folder / unique(safe_name(name), taken)
 
     def add_file(self, owner: str, job_id: str, path: Path, most: int | None) -> int:
@@ -254,8 +264,7 @@ class Jobs:
 
     def _add(self, owner: str, job_id: str, found: Iterator[Found], most: int | None) -> int:
         with self.opened(owner, job_id) as job:
-            if job.info().state is not JobState.DRAFT:
-                raise LimitError("This job has begun.", "Begin a new one for more pictures.")
+            _check_draft(job)
             taken = job.keys()
             left = None if most is None else most - len(taken)
             pictures = []
@@ -303,6 +312,11 @@ class Jobs:
                 if job.info().state is JobState.RUNNING:
                     left.append((owner, job_id))
         return left
+
+
+def _check_draft(job: JobFile) -> None:
+    if job.info().state is not JobState.DRAFT:
+        raise LimitError("This job has begun.", "Begin a new one for more pictures.")
 
 
 def _portions(pictures: Sequence[Found]) -> Iterator[Sequence[Found]]:

@@ -4,10 +4,10 @@ A file is written beside its place, flushed, and put there in one step, so that 
 """
 
 import csv
+import hashlib
 import io
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -127,31 +127,22 @@ def write_sidecars(row: Row, place: Path, spec: JobSpec, kinds: Sequence[str]) -
 
 
 def write_whole(path: Path, pieces: Iterable[str]) -> None:
-    """A file with all of it, or as it was before. Raises OSError."""
-    descriptor, unfinished = tempfile.mkstemp(dir=path.parent, prefix=".sightline-", suffix=".part")
+    """A file with all of it, or as it was before. Raises OSError.
+
+    What a process that was killed has left of one, the next one that writes the same takes for its own.
+    """
+    name = hashlib.sha256(path.name.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    unfinished = path.with_name(f".sightline-{name}.part")
     try:
+        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666)
         with open(descriptor, "w", encoding="utf-8", newline="") as file:
             file.writelines(pieces)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(unfinished, 0o666 & ~_umask())
         os.replace(unfinished, path)
     except BaseException:
-        Path(unfinished).unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
         raise
-
-
-def remove_unfinished(folder: Path) -> None:
-    """Remove what a process that was killed had begun to write here."""
-    for path in folder.glob(".sightline-*.part"):
-        path.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    """What the person's other programs give to new files; asking sets it, for an instant."""
-    umask = os.umask(0o077)
-    os.umask(umask)
-    return umask
 
 
 def _fields(row: Row) -> dict[str, Any]:

@@ -242,8 +242,9 @@ class Runner:
                 continue
             if opening.done() and not (self._asking or self._again or self._ready.qsize()):
                 return
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), LOOK_S)
+            with suppress(TimeoutError):  # wait_for of Python 3.11 can swallow the cancelling of this task
+                async with asyncio.timeout(LOOK_S):
+                    await self._changed.wait()
 
     def _asked(self, task: asyncio.Task[None]) -> None:
         self._asking.discard(task)

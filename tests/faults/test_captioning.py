@@ -1,4 +1,4 @@
-"""A captioning job that is killed, runs out of disk, loses its server: each picture once, whole, no edit lost."""
+"""A captioning job that is killed, fills the disk, loses its server: each picture once, whole, edits kept."""
 
 import csv
 import json

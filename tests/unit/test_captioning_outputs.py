@@ -109,9 +109,6 @@ def test_a_file_is_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.Monkey
     assert os.listdir(tmp_path) == ["captions.csv"]
     outputs.write_whole(path, ["after"])
     assert path.read_text() == "after"
-    (tmp_path / ".sightline-x.part").touch()
-    outputs.remove_unfinished(tmp_path)
-    assert os.listdir(tmp_path) == ["captions.csv"]
 
 
 @pytest.mark.parametrize(

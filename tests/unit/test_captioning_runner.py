@@ -31,7 +31,7 @@ from backend.fetch import Fetcher
 from backend.picture_pool import PicturePool
 from backend.types import FetchLimits, Image
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(30)
 SPEC = JobSpec("What is this?", "captioner")
 
 
