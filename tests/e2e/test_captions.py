@@ -166,3 +166,72 @@ def test_from_twelve_pictures_to_a_table(visitor: Visitor, model: Model, server:
     with zipfile.ZipFile(download(page, "Text files").path()) as packed:
         assert packed.read("wall-2.png.txt").decode() == f"{CAPTION}.\n"
         assert "broken.jpg.txt" not in packed.namelist()
+
+
+def test_on_a_phone_and_by_keyboard(
+    app: App, model: Model, server: FaultServer, new_visitor: Callable[..., Visitor]
+) -> None:
+    model.refuses, model.held, model.asked = set(), None, 0
+    visitor = new_visitor(app, PHONE)
+    page = open_tab(visitor)
+    shoot(page, "captions-empty")
+    bring(page, {f"{number}.png": png(50 * number) for number in range(3)})
+    expect(page.locator(".caption-row")).to_have_count(3)
+    page.get_by_text("Alt text").click()
+    shoot(page, "captions-draft")
+    page.get_by_role("button", name="Caption all 3").click()
+    expect(page.get_by_role("heading", name="Done")).to_be_visible()
+    first, second = page.get_by_label("Caption of 0.png"), page.get_by_label("Caption of 1.png")
+    first.focus()
+    page.keyboard.press("Control+Enter")
+    expect(second).to_be_focused()
+    expect(page.locator(".caption-row.accepted")).to_have_count(1)
+    page.keyboard.press("Alt+ArrowUp")
+    expect(first).to_be_focused()
+    first.fill("Changed.")
+    first.blur()
+    page.get_by_role("button", name="Undo edit").click()
+    expect(page.get_by_label("Caption of 0.png")).to_have_value(f"{CAPTION}.")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    shoot(page, "captions-done")
+    page.get_by_role("tab", name="Chat").click()
+    expect(visitor.send_button).to_be_visible()
+
+
+def test_a_job_that_is_paused_and_an_app_that_is_away(
+    visitor: Visitor, model: Model, server: FaultServer
+) -> None:
+    page = open_tab(visitor)
+    bring(page, {f"{number}.png": png(50 * number) for number in range(5)})
+    expect(page.locator(".caption-row")).to_have_count(5)
+    model.held = 2
+    page.get_by_role("button", name="Caption all 5").click()
+    expect(page.locator('.caption-row[data-state="done"]')).to_have_count(1)
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("heading", name="Cancelled")).to_be_visible()
+    shoot(page, "captions-paused")
+    visitor.expect_problems("ERR_INTERNET_DISCONNECTED", "Failed to load")
+    visitor.context.set_offline(True)
+    field = page.get_by_label("Caption of 0.png")
+    field.fill("Written while nobody heard it.")
+    field.blur()
+    expect(page.get_by_text("The app does not answer.").first).to_be_visible()
+    shoot(page, "captions-offline")
+    visitor.context.set_offline(False)
+    expect(page.locator(".caption-row", has=field).locator(".name")).to_have_attribute(
+        "data-words", "edited, saved"
+    )
+    model.held = None
+    page.get_by_role("button", name="Go on").click()
+    expect(page.get_by_role("heading", name="Done")).to_be_visible()
+    expect(field).to_have_value("Written while nobody heard it.")
+    expect(page.locator('.caption-row[data-state="done"]')).to_have_count(5)
+
+
+def test_a_job_of_which_nothing_can_be_captioned(visitor: Visitor) -> None:
+    page = open_tab(visitor)
+    bring(page, {"broken.jpg": twelve()["broken.jpg"]})
+    page.get_by_role("button", name="Caption it").click()
+    expect(page.get_by_role("heading", name="Nothing could be captioned")).to_be_visible()
+    expect(page.locator(".caption-row .reason")).to_contain_text("broken.jpg")
+    shoot(page, "captions-failed")
