@@ -310,10 +310,14 @@ async def ask(router: Router, request: ChatRequest, printer: Printer) -> None:
 
 def _for_terminal(error: EngineError) -> EngineError:
     """The same, where there is no page with a button and settings."""
-    action = error.action
+    return type(error)(error.what, in_other_words(error.action))
+
+
+def in_other_words(text: str) -> str:
+    """What the page's sentences say, where there is no page."""
     for on_page, here in IN_OTHER_WORDS:
-        action = action.replace(on_page, here)
-    return type(error)(error.what, action)
+        text = text.replace(on_page, here)
+    return text
 
 
 async def _loading(router: Router, model: str, printer: Printer) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from backend.asking import LOOK_EVERY_S, Printer, choose, own_engine
+from backend.asking import LOOK_EVERY_S, Printer, choose, in_other_words, own_engine
 from backend.captioning import outputs, sources
 from backend.captioning.fields import read_schema
 from backend.captioning.intake import Intake
@@ -299,13 +299,13 @@ def _end(job: JobFile, printer: Printer) -> int:
     counts, info = job.counts(), job.info()
     printer.note(_told(counts))
     if info.state is not JobState.DONE:
-        printer.note(f"{info.note} Go on with the same command and --resume.".strip())
+        printer.note(f"{in_other_words(info.note)} Go on with the same command and --resume.".strip())
         return STOPPED
     if not counts.failed:
         return 0
     failed = (row for row in job.all_rows() if row.state is RowState.FAILED)
     for row in itertools.islice(failed, FAILURES_LISTED):
-        printer.note(f"  {row.key}: {row.reason}")
+        printer.note(f"  {row.key}: {in_other_words(row.reason)}")
     if counts.failed > FAILURES_LISTED:
         printer.note(f"  … and {counts.failed - FAILURES_LISTED} more; the tables name all of them.")
     printer.note("Try these again with the same command and --retry-failed.")

@@ -12,7 +12,7 @@ from PIL import Image as Pil
 from playwright.sync_api import Download, FilePayload, Page, expect
 
 from .app_process import App
-from .screens import shoot
+from .screens import PHONE, shoot
 from .visitor import Visitor
 
 DATA = Path(__file__).resolve().parents[1] / "data"
