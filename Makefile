@@ -36,14 +36,15 @@ check: ## style and types
 
 model: ## train a demo model on a GPU from the packages in PACKAGES=folder; see training/SOURCES.md
 	@$(SETUP)
-	$(VENV) -m pip install --quiet resvg-py fonttools
+	$(VENV) -m pip install --quiet resvg-py fonttools matplotlib
 	$(VENV) -m training.pack "$(PACKAGES)"
 	$(VENV) -m training.tokenizer
 	$(VENV) -m training.train --compile --minutes 9 --schedule 0 0.34
-	$(VENV) -m training.train --compile --minutes 9 --schedule 0.34 0.67 --start training/build --seed 1
-	$(VENV) -m training.train --compile --minutes 9 --schedule 0.67 1 --start training/build --seed 2
+	$(VENV) -m training.train --compile --minutes 9 --schedule 0.34 0.67 --resume training/build --seed 1
+	$(VENV) -m training.train --compile --minutes 9 --schedule 0.67 1 --resume training/build --seed 2
 	$(VENV) -m training.export
-	$(VENV) -m training.evaluate --folder training/build/model
+	$(VENV) -m training.evaluate --folder training/build/model --log training/build/answers.jsonl
+	$(VENV) -m training.report --answers training/build/answers.jsonl --out training/build
 
 clean: ## remove .venv and all caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache test-results build dist *.egg-info

@@ -99,9 +99,9 @@ def collate(items: Sequence[Encoded], pad: int) -> Batch:
     }
 
 
-POOL = 900  # conversations that a worker sorts by length before it cuts them into batches
-TEXT_BUDGET = 40_000  # tokens of a batch, padding included
-PATCH_BUDGET = 60_000  # patches of a batch, padding included
+POOL = 3600  # conversations that a worker sorts by length before it cuts them into batches
+TEXT_BUDGET = 160_000  # tokens of a batch, padding included
+PATCH_BUDGET = 240_000  # patches of a batch, padding included
 
 
 def cut(items: Sequence[Encoded]) -> Iterator[list[Encoded]]:

@@ -279,7 +279,7 @@ def main() -> None:
             *PACKAGES_NPM,
             "\napt-get download",
             *listed("debian"),
-            "\npip install resvg-py fonttools",
+            "\npip install resvg-py fonttools matplotlib",
         )
         return
     print(write(given.folder, given.out))

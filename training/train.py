@@ -1,7 +1,8 @@
 """Training: one process with the model, the others make conversations.
 
     python -m training.train --minutes 9                           a first leg on one GPU
-    python -m training.train --minutes 9 --start training/build --schedule 0.5 1 --seed 1      a second one
+    python -m training.train --minutes 9 --resume training/build --schedule 0.5 1 --seed 1      a second one
+    torchrun --nproc-per-node 2 -m training.train --minutes 9      on two GPUs, each with batches of its own
     python -m training.train --smoke                               a few steps of a tiny model, on any machine
 
 Batches come from worker processes. Where the model is faster than they are, it repeats recent batches in
@@ -20,6 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
@@ -32,6 +34,7 @@ from training.pack import FOLDER
 from training.tokenizer import BUILD, Codec
 
 Tensors = dict[str, torch.Tensor]
+AGREE_STEPS = 20  # from one look at the clock to the next
 
 
 @dataclass(frozen=True)
@@ -43,31 +46,57 @@ class Plan:
 
     steps: int = 1_000_000
     minutes: float = 9.0
-    rate: float = 2.5e-3  # of both optimisers at its peak
+    rate: float = 3.5e-3  # of both optimisers at its peak
     warmup: float = 0.03  # share of the leg in which the rate rises
     workers: int = max(1, (os.cpu_count() or 2) - 1)
     scale: float = 1.0  # of the number of conversations that a worker makes at a time
     repeats: int = 2  # how often a batch is used at most
-    kept: int = 200  # batches that can be repeated
+    kept: int = 100  # batches that can be repeated
     seed: int = 0  # no two legs may share one: it is also the world's
     schedule: tuple[float, float] = (0.0, 1.0)
     longest: int = 4096  # tokens of a conversation
 
 
+@dataclass(frozen=True)
+class Group:
+    """The processes that train together, one for each GPU; each has batches of its own."""
+
+    rank: int = 0
+    size: int = 1
+
+    def averaged(self, gradients: list[torch.Tensor]) -> None:
+        """Put the mean over all processes in the place of the gradients."""
+        if self.size == 1:
+            return
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(flat)
+        parts = (flat / self.size).split([gradient.numel() for gradient in gradients])
+        torch._foreach_copy_(gradients, [p.view_as(g) for p, g in zip(parts, gradients, strict=True)])
+
+    def agreed(self, value: float, device: torch.device) -> float:
+        """The first process's value: clocks differ, and all have to stop at the same step."""
+        if self.size == 1:
+            return value
+        first = torch.tensor([value], device=device)
+        dist.broadcast(first, src=0)
+        return float(first)
+
+
 class Stream(IterableDataset[Tensors]):
     """Batches of the "train" world, each worker with seeds of its own."""
 
-    def __init__(self, codec: Path, stock: Stock, plan: Plan) -> None:
-        self.codec, self.stock, self.plan = codec, stock, plan
+    def __init__(self, codec: Path, stock: Stock, plan: Plan, group: Group) -> None:
+        self.codec, self.stock, self.plan, self.group = codec, stock, plan, group
 
     def __iter__(self) -> Iterator[Tensors]:
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
         torch.set_num_threads(1 if info else torch.get_num_threads())
-        plan = self.plan
+        plan, group = self.plan, self.group
         made: Iterator[Batch] = batches(
-            Codec(self.codec), self.stock, worker, workers, plan.scale, plan.longest, plan.seed
-        )
+            Codec(self.codec), self.stock, group.rank * workers + worker, group.size * workers,
+            plan.scale, plan.longest, plan.seed,
+        )  # fmt: skip
         for batch in made:
             yield {name: torch.from_numpy(array) for name, array in batch.items()}
 
@@ -107,6 +136,7 @@ def train(
     device: torch.device,
     out: Path,
     start: Path | None = None,
+    group: Group = Group(),
 ) -> Pixtral:
     """Train a leg, from scratch or from a checkpoint; with checkpoints in `out`."""  # fmt: skip
     torch.manual_seed(plan.seed)
@@ -114,34 +144,37 @@ def train(
     steppers = optimisers(model, plan.rate)
     before = checkpoint.load(start, model, steppers) if start else {}
     size = sum(p.numel() for p in model.parameters())
-    print(f"{size:,} parameters on {device}; {asdict(plan)}", flush=True)
+    print(f"{size:,} parameters on {device}, {asdict(group)}; {asdict(plan)}", flush=True)
     loader: DataLoader[Tensors] = DataLoader(
-        Stream(codec, stock, plan), batch_size=None, num_workers=plan.workers,
-        prefetch_factor=2 if plan.workers else None, pin_memory=device.type == "cuda",
+        Stream(codec, stock, plan, group), batch_size=None, num_workers=plan.workers,
+        prefetch_factor=3 if plan.workers else None, pin_memory=device.type == "cuda",
+        in_order=False,  # a worker that makes its next pool would hold up all the others
     )  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
     began = saved = asked = time.monotonic()
     pictures, steps = int(before.get("pictures", 0)), int(before.get("steps", 0))
     earlier, waited, losses = pictures, 0.0, []
     for step, batch in enumerate(fresh_or_repeated(loader, plan, device)):
-        seconds = time.monotonic() - began
-        share = max(step / plan.steps, seconds / 60 / plan.minutes)
+        if step % AGREE_STEPS == 0 or plan.steps < AGREE_STEPS:
+            seconds = time.monotonic() - began
+            share = group.agreed(max(step / plan.steps, seconds / 60 / plan.minutes), device)
         if share >= 1:
             break
         waited += time.monotonic() - asked
-        for group in (group for stepper in steppers for group in stepper.param_groups):
-            group["lr"] = rate_at(share, plan)
+        for options in (options for stepper in steppers for options in stepper.param_groups):
+            options["lr"] = rate_at(share, plan)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             loss = loss_of(model, batch)
         loss.backward()
+        group.averaged([p.grad for p in model.parameters() if p.grad is not None])
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for stepper in steppers:
             stepper.step()
         model.zero_grad(set_to_none=True)
         steps += 1
-        pictures += int((batch["grids"].prod(1) > 1).sum()) if plan.steps < 100 else len(batch["grids"])
+        pictures += len(batch["grids"]) * group.size
         losses.append(loss.detach())
-        if step % 100 == 99 or plan.steps < 100:
+        if group.rank == 0 and (step % 100 == 99 or plan.steps < 100):
             mean, seconds = float(torch.stack(losses).mean()), time.monotonic() - began
             line = {
                 "steps": steps, "seconds": round(seconds, 1), "loss": round(mean, 4), "pictures": pictures,
@@ -152,11 +185,12 @@ def train(
             with (out / "log.jsonl").open("a") as log:
                 log.write(json.dumps(line) + "\n")
             losses = []
-        if time.monotonic() - saved > 120:
+        if group.rank == 0 and time.monotonic() - saved > 120:
             checkpoint.save(out, model, args.params(), steppers, {"steps": steps, "pictures": pictures})
             saved = time.monotonic()
         asked = time.monotonic()
-    checkpoint.save(out, model, args.params(), steppers, {"steps": steps, "pictures": pictures})
+    if group.rank == 0:
+        checkpoint.save(out, model, args.params(), steppers, {"steps": steps, "pictures": pictures})
     return model
 
 
@@ -179,7 +213,10 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=Plan.scale)
     parser.add_argument("--seed", type=int, default=Plan.seed)
     parser.add_argument(
-        "--start", type=Path, help="the folder of a checkpoint to go on from; with a new --seed"
+        "--resume",
+        type=Path,
+        metavar="FOLDER",
+        help="the folder of a checkpoint to go on from; with a new --seed",
     )
     parser.add_argument("--schedule", type=float, nargs=2, default=Plan.schedule, metavar=("FROM", "TO"))
     parser.add_argument("--vision", type=int, nargs=2, metavar=("WIDTH", "LAYERS"), help="for scaling runs")
@@ -193,7 +230,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=BUILD)
     given = parser.parse_args()
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")  # batches differ in size
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    group = Group(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))  # torchrun's
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    if group.size > 1:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     torch.set_float32_matmul_precision("high")
     args = ModelArgs(vocab_size=Codec(given.tokenizer).size)
     if given.vision:
@@ -218,7 +261,9 @@ def main() -> None:
     stock = training_stock(given.pack)
     if plan.workers and sys.platform != "win32":
         stock.bank.warm()  # before the workers are forked: they share what is decoded
-    train(args, plan, given.tokenizer, stock, device, given.out, given.start)
+    train(args, plan, given.tokenizer, stock, device, given.out, given.resume, group)
+    if group.size > 1:
+        dist.destroy_process_group()
 
 
 if __name__ == "__main__":

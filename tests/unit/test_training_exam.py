@@ -14,6 +14,7 @@ from tests.training_pack import tiny_pack
 from training import evaluate, judge
 from training.exam import TASKS, Case, Stocks, case, exam_stocks
 from training.pictograms import by_role
+from training.report import chosen, pictures_of, side_by_side
 from training.world import Thing
 
 WITHOUT_PHOTOS = [task for task in TASKS if "photograph" not in task]
@@ -147,3 +148,24 @@ async def test_missing_answers_of_an_exam_are_given_by_the_model(stocks: Stocks)
     answer = await evaluate.sit(one, ask_model)
     assert asked == list(range(1, 2 * len(one.messages), 2))
     assert answer == f"answer {len(asked)}"
+
+
+def test_answers_for_the_report_are_drawn_by_lot_and_have_a_picture(stocks: Stocks) -> None:
+    """A sheet of picked answers would say nothing."""
+    lines = [
+        {"task": task, "seed": seed, "question": question, "right": seed % 2 == 0}
+        for task, question in (
+            ("count, 1-9", "[picture] How many?"),
+            ("declines what is outside its world", "Why?"),
+        )
+        for seed in range(20)
+    ]
+    first, again, wrong = chosen(lines, True, 4), chosen(lines, True, 4), chosen(lines, False, 99)
+    assert first == again
+    assert len(first) == 4
+    assert first != lines[:8:2]
+    assert all(line["right"] and line["task"] == "count, 1-9" for line in first)
+    assert len(wrong) == 10
+    (picture,) = pictures_of(case("count, 1-9", int(first[0]["seed"]), stocks))
+    assert min(picture.size) > 50
+    assert side_by_side([picture, picture], height=100).height == 100

@@ -200,3 +200,19 @@ def test_a_checkpoint_brings_weights_and_momenta_back(tmp_path: Path) -> None:
         checkpoint.load(tmp_path / "none", two, others)
     with pytest.raises(ValueError, match="another model"):
         checkpoint.load(tmp_path, Pixtral(replace(args, n_layers=1)), others)
+
+
+def _one_of_two(rank: int, meeting: str) -> None:
+    dist = torch.distributed
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+    group, cpu = train.Group(rank, 2), torch.device("cpu")
+    gradients = [torch.full((2, 3), float(rank)), torch.tensor([10.0 * rank, 4.0])]
+    group.averaged(gradients)
+    assert torch.equal(gradients[0], torch.full((2, 3), 0.5))
+    assert torch.equal(gradients[1], torch.tensor([5.0, 4.0]))
+    assert group.agreed(float(rank), cpu) == 0.0
+    dist.destroy_process_group()
+
+
+def test_processes_average_their_gradients_and_stop_together(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(_one_of_two, (str(tmp_path / "meeting"),), nprocs=2)
