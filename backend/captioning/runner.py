@@ -164,10 +164,14 @@ class Runner:
             StoreError: the disk refuses. The job goes on with the next run.
         """
         await asyncio.to_thread(self._job.set_state, JobState.RUNNING)
+        try:
+            await self._write_sidecars()  # those that a process which was killed owes
+        except BaseException:
+            self._intake.close()
+            raise
         saving = asyncio.create_task(self._save())
         opening = asyncio.create_task(self._open())
         try:
-            await self._write_sidecars()  # those that a process which was killed owes
             await self._ask_all(opening, saving)
             while self._asking and not saving.done():
                 await asyncio.wait({*self._asking, saving}, return_when=asyncio.FIRST_COMPLETED)
