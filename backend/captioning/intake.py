@@ -56,11 +56,15 @@ class _Archives:
 
 @dataclass(slots=True)
 class Intake:
-    """Opens pictures for one job. ``who`` is whose turns they take in the pool. Close it in the end."""
+    """Opens pictures for one job. Close it in the end.
+
+    ``for_people``: they are shown too. ``who`` is whose turns they take in the pool.
+    """
 
     pictures: PicturePool
     fetcher: Fetcher
     detail: Detail = Detail.AUTO
+    for_people: bool = False
     who: Hashable = None
     _zips: _Archives = field(default_factory=_Archives)
 
@@ -88,7 +92,15 @@ class Intake:
     async def _decoded(self, source: Path | bytes, name: str, vision: Vision | None) -> Loaded:
         """Decode to the end, even when cancelled: otherwise the pool would end the process that is at it."""
         task = asyncio.create_task(
-            self.pictures.load(source, name, self.detail, pages=range(1), vision=vision, who=self.who)
+            self.pictures.load(
+                source,
+                name,
+                self.detail,
+                pages=range(1),
+                vision=vision,
+                for_people=self.for_people,
+                who=self.who,
+            )
         )
         try:
             return await asyncio.shield(task)

@@ -163,7 +163,9 @@ class Jobs:
             running.job.close()
 
     def _runner(self, owner: str, job: JobFile, model: ModelInfo, first: int | None) -> Runner:
-        intake = Intake(self._pictures, self._fetcher, job.spec.detail, who=f"captions {owner}")
+        intake = Intake(
+            self._pictures, self._fetcher, job.spec.detail, for_people=True, who=f"captions {owner}"
+        )
         return Runner(
             job,
             self._router,

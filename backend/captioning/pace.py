@@ -32,6 +32,10 @@ class Pace:
         """The engine had enough, or did not answer in time: half as many."""
         self.limit = self._threshold = max(1.0, self.limit / 2)
 
+    def yielded(self) -> None:
+        """Somebody else came first: begin small again."""
+        self.limit = min(self.limit, float(FIRST))
+
     def lost(self) -> None:
         """It is not there: one at a time until it is."""
         self._threshold = max(1.0, self.limit / 2)

@@ -261,6 +261,7 @@ class Runner:
             return False
         most = max(1, self._pace.in_flight // max(1, self._share()))
         if self._visitors():
+            self._pace.yielded()
             most = 1
         return len(self._asking) < most
 
