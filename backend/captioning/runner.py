@@ -50,6 +50,8 @@ AWAY = (EngineUnavailableError, EngineDiedError, RateLimitedError)
 REFUSED = (KeyRefusedError, UnknownModelError, NoChatServerError, TooManyImagesError)
 FAULTS = 12  # of a server, for one picture while it answers no other: as good as away, up to a point
 
+UNEXPECTED = "Something went wrong with this picture. Retry it; the log has the reason."
+
 log = logging.getLogger(__name__)
 
 
@@ -230,6 +232,10 @@ class Runner:
         except (ImageError, FetchError) as error:
             self._results.put_nowait(Outcome(row.id, RowState.FAILED, reason=str(error)))
             return
+        except Exception:
+            log.exception("A picture could not be opened, for an unexpected reason")
+            self._results.put_nowait(Outcome(row.id, RowState.FAILED, reason=UNEXPECTED))
+            return
         await self._ready.put(Prepared(row, picture))
         self._changed.set()
 
@@ -287,8 +293,7 @@ class Runner:
             outcome = Outcome(row.id, RowState.FAILED, reason=str(error))
         except Exception:
             log.exception("A caption ended with an unexpected error")
-            reason = "Something went wrong with this picture. Retry it; the log has the reason."
-            outcome = Outcome(row.id, RowState.FAILED, reason=reason)
+            outcome = Outcome(row.id, RowState.FAILED, reason=UNEXPECTED)
         if outcome is not None:
             self._results.put_nowait(replace(outcome, sha256=prepared.picture.sha256))
 

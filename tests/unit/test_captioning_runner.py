@@ -18,7 +18,7 @@ from backend.captioning.job_file import JobFile
 from backend.captioning.pace import Pace
 from backend.captioning.runner import Runner, Sidecars
 from backend.captioning.sources import folder
-from backend.captioning.values import Existing, JobSpec, JobState, RowState
+from backend.captioning.values import Existing, JobSpec, JobState, Row, RowState
 from backend.errors import (
     EngineUnavailableError,
     InterruptedStreamError,
@@ -319,6 +319,26 @@ async def test_sidecars_of_a_run_that_was_killed_before_it_wrote_them_are_writte
     await make(engine)[1].run()
     assert (pictures / "0.txt").read_text() == "By hand.\n"
     assert (pictures / "below" / "4.txt").exists()
+
+
+async def test_what_nobody_foresaw_is_a_row_that_failed(
+    make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def answer(image: Image, _: int) -> str:
+        raise RuntimeError("unforeseen")
+
+    async def load(self: Intake, row: Row, vision: object) -> object:
+        if row.name == "0.png":
+            raise RuntimeError("unforeseen")
+        return await loaded(self, row)
+
+    loaded = Intake.load
+    monkeypatch.setattr(Intake, "load", load)
+    job, runner = make(CaptioningEngine(answer))
+    assert await runner.run() is JobState.DONE
+    reasons = {row.reason for row in job.all_rows() if row.name != "broken.jpg"}
+    assert reasons == {runner_module.UNEXPECTED}
+    assert "unforeseen" in caplog.text
 
 
 async def test_a_full_disk_ends_the_run_and_loses_nothing(
