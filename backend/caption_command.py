@@ -19,7 +19,8 @@ from backend.captioning.intake import Intake
 from backend.captioning.job_file import JobFile, sole_runner
 from backend.captioning.job_tables import explained
 from backend.captioning.presets import PRESETS, TEMPERATURE, find_preset
-from backend.captioning.runner import Runner, Sidecars
+from backend.captioning.runner import Runner
+from backend.captioning.sidecars import Sidecars
 from backend.captioning.values import Counts, Existing, Found, JobSpec, JobState, RowState
 from backend.config import Settings
 from backend.errors import ConfigError, InputError

@@ -32,7 +32,8 @@ from PIL import ImageDraw
 
 from backend.captioning.intake import Intake
 from backend.captioning.job_file import JobFile
-from backend.captioning.runner import Runner, Sidecars
+from backend.captioning.runner import Runner
+from backend.captioning.sidecars import Sidecars
 from backend.captioning.sources import folder
 from backend.captioning.values import JobSpec
 from backend.config import Settings

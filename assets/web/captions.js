@@ -219,6 +219,7 @@
         el("div", {id: "captions-more"}));
       shown = stage;
       place().dataset.stage = stage;
+      document.querySelector("#captions-place").scrollTop = 0;
       document.querySelector("#captions-form").append(...form(stage));
     }
     drawHead();

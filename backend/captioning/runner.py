@@ -11,15 +11,13 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from backend.captioning import outputs
 from backend.captioning.fields import read_answer, summary
 from backend.captioning.intake import Intake, Picture
 from backend.captioning.job_file import JobFile
-from backend.captioning.job_tables import explained
 from backend.captioning.pace import UNKNOWN_MOST, Pace
 from backend.captioning.presets import render_prompt, tidy
+from backend.captioning.sidecars import NONE, Sidecars, write_sidecars
 from backend.captioning.values import JobSpec, JobState, Outcome, Row, RowState
 from backend.engine import Engine
 from backend.errors import (
@@ -53,14 +51,6 @@ FAULTS = 12  # of a server, for one picture while it answers no other: as good a
 UNEXPECTED = "Something went wrong with this picture. Retry it; the log has the reason."
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Sidecars:
-    """Which files to write for each picture, and where: beside it, or below ``out``."""
-
-    kinds: tuple[str, ...] = ()
-    out: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +91,7 @@ class Runner:
         engine: Engine,
         intake: Intake,
         model: ModelInfo,
-        sidecars: Sidecars = Sidecars(),
+        sidecars: Sidecars = NONE,
         *,
         visitors: Callable[[], bool] = lambda: False,
         share: Callable[[], int] = lambda: 1,
@@ -400,22 +390,6 @@ class Runner:
         """Write; whoever is cancelled meanwhile leaves a thread that does, which the end waits for."""
         self._writing = asyncio.create_task(asyncio.to_thread(write, *arguments))
         await asyncio.shield(self._writing)
-
-
-def write_sidecars(job: JobFile, spec: JobSpec, wanted: Sidecars) -> None:
-    """Bring all sidecars of a job up to date with what is stored.
-
-    Raises:
-        StoreError: the disk refuses.
-    """
-    while rows := job.unwritten(ROWS_AT_ONCE):
-        with explained():
-            for row, stem in rows:
-                if row.state is RowState.DONE:
-                    place = outputs.sidecar_place(row, stem, wanted.out)
-                    outputs.write_sidecars(row, place, spec, wanted.kinds)
-        before = [row for row, _ in rows]
-        job.mark_written(before)
 
 
 def _known(row: Row, model: str, prompt: str, stats: Stats, thumbnail: bytes) -> Outcome:

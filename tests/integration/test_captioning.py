@@ -10,7 +10,8 @@ import pytest
 from backend.captioning.fields import Field, schema_of
 from backend.captioning.intake import Intake
 from backend.captioning.job_file import JobFile
-from backend.captioning.runner import Runner, Sidecars
+from backend.captioning.runner import Runner
+from backend.captioning.sidecars import Sidecars
 from backend.captioning.sources import folder
 from backend.captioning.values import JobSpec, JobState
 from backend.fetch import Fetcher

@@ -16,7 +16,8 @@ from backend.captioning.fields import Field, schema_of
 from backend.captioning.intake import Intake
 from backend.captioning.job_file import JobFile
 from backend.captioning.pace import Pace
-from backend.captioning.runner import Runner, Sidecars
+from backend.captioning.runner import Runner
+from backend.captioning.sidecars import Sidecars
 from backend.captioning.sources import folder
 from backend.captioning.values import Existing, JobSpec, JobState, Row, RowState
 from backend.errors import (
