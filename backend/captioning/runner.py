@@ -167,8 +167,9 @@ class Runner:
             await self._ask_all(opening, saving)
             while self._asking and not saving.done():
                 await asyncio.wait({*self._asking, saving}, return_when=asyncio.FIRST_COMPLETED)
-            if not saving.done():
-                await self._results.join()
+            stored = asyncio.create_task(self._results.join())
+            await asyncio.wait({stored, saving}, return_when=asyncio.FIRST_COMPLETED)  # the latter by failing
+            stored.cancel()
         finally:
             tasks = {opening, saving, *self._asking}
             for task in tasks:

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -360,6 +361,26 @@ async def test_a_full_disk_ends_the_run_and_loses_nothing(
     again, runner = make(engine)
     assert await runner.run() is JobState.DONE
     assert again.counts().done == 5
+
+
+async def test_a_disk_that_is_full_for_the_last_result_ends_the_run(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = CaptioningEngine()
+    job, runner = make(engine)
+    finish = job.finish
+
+    def full(outcomes: Any) -> None:
+        while engine.in_flight or sum(engine.asked.values()) < 5:  # nothing is asked any more when it fails
+            time.sleep(0.01)
+        time.sleep(2 * runner_module.LOOK_S)
+        raise StoreError("The disk is full.", "Free some space.")
+
+    monkeypatch.setattr(job, "finish", full)
+    with pytest.raises(StoreError, match="full"):
+        await runner.run()
+    monkeypatch.setattr(job, "finish", finish)
+    assert not job.counts().done
 
 
 def test_the_pace_doubles_until_a_refusal_and_then_grows_slowly() -> None:
