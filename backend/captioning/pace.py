@@ -40,10 +40,3 @@ class Pace:
         """It is not there: one at a time until it is."""
         self._threshold = max(1.0, self.limit / 2)
         self.limit = 1.0
-
-
-def first_pace(parallel: int | None) -> Pace:
-    """Where to begin with an engine: one that tells how many it answers at once gets a quarter of these."""
-    if parallel is None:
-        return Pace()
-    return Pace(parallel, float(max(FIRST, parallel // 4)))

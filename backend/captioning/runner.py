@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from backend.captioning.fields import read_answer, summary
 from backend.captioning.intake import Intake, Picture
 from backend.captioning.job_file import JobFile
-from backend.captioning.pace import first_pace
+from backend.captioning.pace import UNKNOWN_MOST, Pace
 from backend.captioning.presets import render_prompt, tidy
 from backend.captioning.sidecars import NONE, Sidecars, write_sidecars
 from backend.captioning.values import JobSpec, JobState, Outcome, Row, RowState
@@ -112,7 +112,7 @@ class Runner:
         self._left = first
         self._is_trial = first is not None
         self._spec: JobSpec = job.spec
-        self._pace = first_pace(model.parallel)
+        self._pace = Pace(model.parallel or UNKNOWN_MOST)
         self._ready: asyncio.Queue[Prepared] = asyncio.Queue(OPENED_AHEAD)
         self._results: asyncio.Queue[Outcome] = asyncio.Queue()
         self._busy: set[int] = set()  # rows that are somewhere between being read and being stored

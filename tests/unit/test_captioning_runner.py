@@ -16,7 +16,7 @@ from backend.captioning import runner as runner_module
 from backend.captioning.fields import Field, schema_of
 from backend.captioning.intake import Intake
 from backend.captioning.job_file import JobFile
-from backend.captioning.pace import Pace, first_pace
+from backend.captioning.pace import Pace
 from backend.captioning.runner import Runner
 from backend.captioning.sidecars import Sidecars
 from backend.captioning.sources import folder
@@ -399,11 +399,3 @@ def test_the_pace_doubles_until_a_refusal_and_then_grows_slowly() -> None:
     assert pace.in_flight == 17
     pace.lost()
     assert pace.in_flight == 1
-
-
-def test_an_engine_that_tells_its_limit_gets_a_quarter_of_it_at_once() -> None:
-    assert first_pace(None).in_flight == first_pace(2).in_flight * 2 == 4
-    pace = first_pace(128)
-    assert (pace.in_flight, pace.most) == (32, 128)
-    pace.yielded()
-    assert pace.in_flight == 4
