@@ -20,7 +20,7 @@ from backend.config import ENV_PREFIX, Settings, flag, load_settings
 from backend.errors import ConfigError, EngineError, SightlineError
 from backend.types import Detail
 
-COMMANDS = ("serve", "ask", "caption")
+COMMANDS = ("serve", "ask", "caption", "models")
 # The settings that a single question has use for.
 ASK_SETTINGS = frozenset(
     {"model", "base_url", "api_key_file", "data_dir", "system_prompt", "max_file_mb", "max_megapixels"}
@@ -307,6 +307,42 @@ def caption(
     except KeyboardInterrupt:
         os._exit(INTERRUPTED)  # as above
     raise typer.Exit(status)
+
+
+@cli.command(options_metavar="[show MODEL] [OPTIONS]")
+def models(
+    words: Annotated[list[str] | None, typer.Argument(metavar="[show MODEL]")] = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the table for programs.")] = False,
+    max_model_len: Annotated[
+        int | None, typer.Option(min=1, help="Context for which memory is reckoned. [default: 32768]")
+    ] = None,
+) -> None:
+    """List the models whose flags are known here, and which of them fit this machine.
+
+    \b
+      sightline models
+      sightline models show Qwen/Qwen3-VL-8B-Instruct
+      sightline serve --model auto          # the best of them that fits
+    """
+    from backend.catalogue import table
+    from backend.catalogue.fit import WANTED_CONTEXT
+    from backend.catalogue.machine import read_gpus
+    from backend.catalogue.recipe import find, nearest, read_catalogue
+
+    recipes, gpus, wanted = read_catalogue(), read_gpus(os.environ), max_model_len or WANTED_CONTEXT
+    match words or []:
+        case []:
+            typer.echo((table.as_json if as_json else table.as_text)(recipes, gpus, wanted))
+        case ["show", name]:
+            if (found := find(name, recipes)) is None:
+                raise ConfigError(f"The catalogue has no model “{name}”.", nearest(name, recipes))
+            typer.echo(table.show(*found, gpus, wanted))
+        case _:
+            raise ConfigError(
+                "“sightline models” prints a table, “sightline models show MODEL” one model.",
+                "Name one model, with its owner: sightline models show Qwen/Qwen3-VL-8B-Instruct",
+            )
 
 
 def _leave_a_load_behind() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import unicodedata
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from backend import engine_errors
 from backend.engine import TOGETHER_S
 from backend.engine_errors import Peer
-from backend.types import Event, FinishReason, ReasoningDelta, Stats, TextDelta
+from backend.types import Event, FinishReason, Message, ReasoningDelta, Stats, Text, TextDelta
 
 MAX_LINE_BYTES = 4 * 2**20
 MAX_CHARS = 1_000_000  # of an answer with its thoughts: some 200,000 tokens
@@ -126,7 +127,7 @@ class Progress:
             raise engine_errors.endless(MAX_CHARS)
         return events
 
-    def stats(self) -> Stats:
+    def stats(self, *, may_be_empty: bool = False) -> Stats:
         """What it cost, at its end.
 
         Raises:
@@ -138,7 +139,7 @@ class Progress:
                 raise engine_errors.unfinished(self._peer, begun=self.has_begun)
             case "content_filter":
                 raise engine_errors.withheld(self._peer)
-            case _ if not self.has_begun:
+            case _ if not (self.has_begun or may_be_empty):
                 raise engine_errors.empty()
         reason: FinishReason = "length" if self._finish_reason == "length" else "stop"
         return Stats(
@@ -148,6 +149,34 @@ class Progress:
             ttft_s=self._ttft_s,
             duration_s=time.monotonic() - self._started,
         )
+
+
+class Seam:
+    """Where an answer that was cut is joined with what comes of it now.
+
+    ``prefilled``: the model went on with its own text. What it then seems to think is text, because the
+    server reads the first words after a prompt as thoughts. Else it began a new message, and knows nothing of
+    the space between the two.
+    """
+
+    def __init__(self, cut: Message, prefilled: bool) -> None:
+        self._before = "".join(part.text for part in cut.parts if isinstance(part, Text))[-1:]
+        self._prefilled = prefilled
+
+    def join(self, event: Event) -> Event:
+        """The event as the next of the answer that was cut."""
+        if self._prefilled:
+            return TextDelta(event.text) if isinstance(event, ReasoningDelta) else event
+        if not isinstance(event, TextDelta) or not self._before:
+            return event
+        before, self._before = self._before, ""
+        return TextDelta(f" {event.text}") if _are_words(before, event.text[:1]) else event
+
+
+def _are_words(before: str, after: str) -> bool:
+    """Whether a space belongs between: not at the signs of scripts that have none, nor before a comma."""
+    wide = any(unicodedata.east_asian_width(sign) in "WF" for sign in before + after)
+    return not (wide or before.isspace()) and (after.isalnum() or after in "([{\"'“‘«")
 
 
 def _text(content: object) -> str:

@@ -7,11 +7,13 @@ socket. httpx's own ``ASGITransport`` will not do: it collects the whole answer 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
 from typing import Any
 
 import httpx2
 
 from backend.engine import TOGETHER_S
+from backend.errors import EngineUnavailableError
 
 AsgiMessage = MutableMapping[str, Any]
 AsgiApp = Callable[
@@ -70,6 +72,49 @@ class AsgiTransport(httpx2.AsyncBaseTransport):
         exchange = _Exchange(self._app, self._loop, _scope(request), await request.aread())
         status, headers = await exchange.start()
         return httpx2.Response(status, headers=headers, stream=_Body(exchange.chunks, exchange.hang_up))
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How an answer of vLLM's own API begins, and the ``chunks`` of its body."""
+
+    status: int
+    media_type: str
+    chunks: AsyncIterator[bytes]
+
+
+class Relayed:
+    """A request to vLLM's own API, whose answer is passed on as it is. Leaving it ends the request."""
+
+    def __init__(self, transport: AsgiTransport, request: httpx2.Request) -> None:
+        self._transport = transport
+        self._request = request
+        self._response: httpx2.Response | None = None
+
+    async def start(self) -> Answer:
+        """Send it; returns when the answer begins.
+
+        Raises:
+            EngineUnavailableError: the model has stopped.
+        """
+        try:
+            response = self._response = await self._transport.handle_async_request(self._request)
+        except httpx2.HTTPError as error:
+            raise EngineUnavailableError("The model stopped working.", "Try again in a minute.") from error
+        media_type = response.headers.get("content-type", "application/json")
+        return Answer(response.status_code, media_type, self._chunks(response))
+
+    async def _chunks(self, response: httpx2.Response) -> AsyncIterator[bytes]:
+        with contextlib.suppress(httpx2.HTTPError):  # the model has died: the answer ends where it was
+            async for chunk in response.aiter_raw():
+                yield chunk
+
+    async def __aenter__(self) -> "Relayed":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._response is not None:
+            await self._response.aclose()
 
 
 class _Exchange:

@@ -64,7 +64,8 @@ class Settings(BaseSettings):
 
     model: str | None = Field(
         None,
-        description="Model to load: a Hugging Face id or a folder. [default: demo, or none with --base-url]",
+        description="Model to load: a Hugging Face id or a folder; auto: the best that fits this machine. "
+        "[default: demo, or none with --base-url]",
     )
     base_url: Words = Field(
         (),
@@ -179,6 +180,14 @@ class Settings(BaseSettings):
     idle_timeout_s: float = Field(
         300.0, gt=0, description="Seconds without a token after which a reply is given up."
     )
+
+    api: bool = Field(
+        False,
+        description="Offer OpenAI's API of the model in this process at /v1, with the key of "
+        "SIGHTLINE_API_KEY; without that key it does not start.",
+    )
+    api_max_tokens: int = Field(8192, ge=1, description="Tokens that an answer of --api may have.")
+    api_max_choices: int = Field(4, ge=1, description="Answers that one request of --api may ask for (n).")
 
     @property
     def image_limits(self) -> ImageLimits:

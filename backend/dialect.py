@@ -11,8 +11,16 @@ from typing import Any, Literal
 
 from backend.types import ChatRequest, Message, Part, Sampling, Text
 
+CONTINUE = "continue_final_message"
+BEGIN = "add_generation_prompt"
+NOT_OPENAIS = frozenset({CONTINUE, BEGIN})
 SAMPLING_FIELDS = ("temperature", "top_p", "seed")
 OPTIONAL_FIELDS = ("stream_options", "response_format", *SAMPLING_FIELDS)
+# For servers that always begin a new answer: what was cut is then one of two.
+GO_ON = (
+    "Your last answer was cut off. Go on with it exactly where it ended: write only what is missing, "
+    "repeat nothing, and do not comment on the interruption."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +28,14 @@ class Dialect:
     """How one model of one server wants to be asked. ``without`` are the optional fields that it refuses.
 
     ``system`` is the role under which a system prompt goes; under ``user`` it stands before the first
-    question.
+    question. ``prefills``: it goes on with an answer that was begun, by vLLM's and SGLang's own field.
     """
 
     max_tokens: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     without: frozenset[str] = frozenset()
     text_as_parts: bool = False
     system: Literal["system", "user"] = "system"
+    prefills: bool = False
 
     def ignored(self, sampling: Sampling) -> str:
         """The chosen sampling parameters that cannot be sent, comma-separated."""
@@ -40,10 +49,16 @@ def wire_body(request: ChatRequest, dialect: Dialect) -> dict[str, Any]:
     sampling = wire_sampling(request.sampling)
     if "max_tokens" in sampling:
         sampling[dialect.max_tokens] = sampling.pop("max_tokens")
+    messages, fields = request.messages, {}
+    if request.continues and dialect.prefills:
+        fields = {CONTINUE: True, BEGIN: False}
+    elif request.continues:
+        messages = (*messages, Message("user", (Text(GO_ON),)))
     body: dict[str, Any] = {
         "model": request.model,
-        "messages": wire_messages(request.messages, dialect),
+        "messages": wire_messages(messages, dialect),
         **sampling,
+        **fields,
         "stream": not request.in_one_piece,
     }
     if not request.in_one_piece:
@@ -120,6 +135,8 @@ _RANGE = re.compile(
 _WANTS_PARTS = re.compile(
     r"(?:should be|must be|expected) (?:a |an )?(?:valid )?(?:list|array|sequence)", re.IGNORECASE
 )
+# vLLM where a chat template does not end with what was begun (transformers' apply_chat_template).
+_NO_PREFILL = re.compile(rf"{CONTINUE}|final message|{BEGIN}", re.IGNORECASE)
 # Gemma's and old Mistral templates ("System role not supported", "Conversation roles must alternate
 # user/assistant"), and APIs that list the roles they know.
 _NO_SYSTEM = re.compile(
@@ -134,6 +151,8 @@ def learn(dialect: Dialect, message: str, param: str | None, body: dict[str, Any
 
     ``message`` and ``param`` are what the server gave as the reason.
     """
+    if CONTINUE in body and _NO_PREFILL.search(message):
+        return replace(dialect, prefills=False)
     has_system = any(item["role"] == "system" for item in body["messages"])
     if has_system and not _RANGE.search(message) and _NO_SYSTEM.search(message):
         return replace(dialect, system="user")

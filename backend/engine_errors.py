@@ -389,3 +389,11 @@ def _overflow(limit: int, asked: re.Match[str] | None) -> errors.ContextOverflow
     return errors.ContextOverflowError(
         what, "Start a new chat, send fewer or smaller pictures, or shorten the message."
     )
+
+
+def is_too_much(sentence: str) -> bool:
+    """Whether an error, as a person was told it, is about more tokens or pictures than a model takes."""
+    return bool(_TOO_MUCH.match(sentence))
+
+
+_TOO_MUCH = re.compile(r"This chat is (?:longer than|[\d,]+ tokens)|This model takes at most \d+ picture")

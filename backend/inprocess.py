@@ -10,6 +10,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import dataclasses
+import json
 import os
 import signal
 import threading
@@ -24,7 +25,9 @@ import httpx2
 import psutil
 
 from backend import vllm_entry, vllm_log
-from backend.asgi_transport import AsgiTransport
+from backend.asgi_transport import AsgiTransport, Relayed
+from backend.catalogue.download import Download
+from backend.catalogue.hub import cache_folder
 from backend.errors import EngineDiedError, EngineError, EngineUnavailableError, SightlineError
 from backend.openai_engine import OpenAIEngine
 from backend.servers import Server
@@ -32,6 +35,7 @@ from backend.types import Capabilities, ChatRequest, EngineState, Event, ModelIn
 from backend.vision_config import read_vision
 from backend.vllm_args import EnginePlan
 
+IN_PROCESS = "http://in-process"
 HEALTH_CHECK_S = 0.2
 STOP_TIMEOUT_S = 8.0
 THREAD = "vllm"  # the name of the thread in which it loads and runs
@@ -95,7 +99,9 @@ class InProcessEngine:
         self._log_start = 0  # where in the log the current start begins
         self._stage = vllm_log.stage("")
         self._stage_read_at = float("-inf")
+        self._download = Download(cache_folder(plan.model, os.environ), plan.weights_bytes)
         self._vllm_engine: Any = None
+        self._transport: AsgiTransport | None = None
         self._models: tuple[ModelInfo, ...] = (ModelInfo(plan.model),)
         self._served_name = plan.model
         self._stopping = threading.Event()
@@ -135,9 +141,12 @@ class InProcessEngine:
         now = time.monotonic()
         if now - self._stage_read_at >= STAGE_S:
             self._stage_read_at = now
-            log = await asyncio.to_thread(vllm_log.read_tail, self._log, self._log_start)
-            self._stage = vllm_log.stage(log)
+            self._stage = await asyncio.to_thread(self._read_stage)
         return self._stage
+
+    def _read_stage(self) -> str:
+        coming = "" if self._plan.is_local else self._download.told()
+        return coming or vllm_log.stage(vllm_log.read_tail(self._log, self._log_start))
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         """See ``Engine.stream``; waits while the engine loads."""
@@ -158,6 +167,27 @@ class InProcessEngine:
             ) from error
         finally:
             await answer.aclose()
+
+    def relay(self, path: str, body: dict[str, Any]) -> Relayed:
+        """A request to vLLM's own API, under the name by which people know the model.
+
+        Raises:
+            EngineUnavailableError: the model is not there, yet or any more.
+        """
+        transport = self._transport
+        if self._status.state is not EngineState.READY or transport is None:
+            what = (
+                "The model is still loading." if self.state is EngineState.LOADING else "There is no model."
+            )
+            raise EngineUnavailableError(what, "Try again in a minute.")
+        if body["model"] == self._plan.model:
+            body = body | {"model": self._served_name}
+        key = os.environ.get("VLLM_API_KEY", "")
+        headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
+        data = json.dumps(dict(self._plan.request) | body).encode()
+        return Relayed(
+            transport, httpx2.Request("POST", f"{IN_PROCESS}{path}", content=data, headers=headers)
+        )
 
     def _by_served_name(self, request: ChatRequest) -> ChatRequest:
         """The menu shows the model as it was named; vLLM may serve it under --served-model-name."""
@@ -261,18 +291,17 @@ class InProcessEngine:
             await vllm.init_app_state(engine, app.state, arguments, tasks)
             # vLLM's error handler tells its server to exit when the engine is dead.
             app.state.server = types.SimpleNamespace(should_exit=False)
-            transport = AsgiTransport(app, asyncio.get_running_loop())
+            transport = self._transport = AsgiTransport(app, asyncio.get_running_loop())
             self._vllm_engine = engine
             client = OpenAIEngine(
-                Server("", "http://in-process/v1", os.environ.get("VLLM_API_KEY", "")),
+                Server("", f"{IN_PROCESS}/v1", os.environ.get("VLLM_API_KEY", "")),
                 http_client=httpx2.AsyncClient(transport=transport, timeout=None),
                 idle_timeout_s=self._idle_timeout_s,
+                extra=dict(self._plan.request),
             )
             if self._stopping.is_set():
                 return
-            self._served_name, self._models = await _menu(
-                client, self._plan.model, arguments, engine.vllm_config
-            )
+            self._served_name, self._models = await _menu(client, self._plan, arguments, engine.vllm_config)
             self._client.set_result(client)
             self._change(_Status(EngineState.READY, time.monotonic()))
             while not self._stopping.is_set() and not engine.errored:  # noqa: ASYNC110 - no event for either
@@ -306,9 +335,9 @@ class InProcessEngine:
 
 
 async def _menu(
-    client: OpenAIEngine, name: str, arguments: argparse.Namespace, config: Any
+    client: OpenAIEngine, plan: EnginePlan, arguments: argparse.Namespace, config: Any
 ) -> tuple[str, tuple[ModelInfo, ...]]:
-    """What vLLM calls its model; and that model under the ``name`` that the person gave, then adapters.
+    """What vLLM calls its model; and that model under the name that the person gave, then adapters.
 
     The picture limit, whether it reasons, how it reads a picture and how many requests it answers at the same
     time are known only here: vLLM's list of models does not tell them.
@@ -328,7 +357,7 @@ async def _menu(
     ]
     own_names = arguments.served_model_name or [served[0].id]
     adapters = [model for model in served if model.id not in own_names]  # of --lora-modules
-    return served[0].id, (dataclasses.replace(served[0], id=name), *adapters)
+    return served[0].id, (dataclasses.replace(served[0], id=plan.model, remarks=plan.remarks), *adapters)
 
 
 def _kill_children(spared: Callable[[], Collection[int]]) -> None:

@@ -7,16 +7,16 @@ import asyncio
 import contextlib
 import dataclasses
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing
-from typing import Any, cast
+from typing import Any
 
 import httpx2
 import openai
 
 from backend import engine_errors, token_count
-from backend.answer import MAX_LINE_BYTES, Progress, read_lines, read_together
-from backend.dialect import Dialect, learn, wire_body
+from backend.answer import MAX_LINE_BYTES, Progress, Seam, read_lines, read_together
+from backend.dialect import NOT_OPENAIS, Dialect, learn, wire_body
 from backend.engine_errors import Peer, Refusal
 from backend.errors import EngineError
 from backend.model_list import owner_of_models, read_llamacpp_props, read_models, read_ollama_show
@@ -39,6 +39,7 @@ MAX_ANSWER_BYTES = 4 * 2**20  # of a list of models, or of an error; a chat is b
 OLLAMA_MODELS = 50  # each is asked for by itself
 CHAT_PATH = "/chat/completions"
 NO_KEY = "none"  # the SDK insists on one; the client takes it out again
+PREFILLING = ("vllm", "sglang")  # whose servers go on with an answer that was begun
 DIALECT_STATUS = (400, 422, 500)  # llama.cpp says 500 to what its template does not take
 BOM = b"\xef\xbb\xbf"
 SSE_FIELDS = (b"data", b"event", b"id", b"retry", b"")  # WHATWG HTML, 9.2; a comment has an empty name
@@ -53,7 +54,8 @@ SENT_HEADERS = frozenset(
 class OpenAIEngine:
     """An ``Engine`` at a server's base URL (with its ``/v1``).
 
-    ``http_client`` replaces the network, ``idle_timeout_s`` is how long nothing may arrive.
+    ``http_client`` replaces the network, ``idle_timeout_s`` is how long nothing may arrive, ``extra`` are
+    fields that are not OpenAI's, for each request.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class OpenAIEngine:
         *,
         http_client: httpx2.AsyncClient | None = None,
         idle_timeout_s: float = 300.0,
+        extra: Mapping[str, Any] | None = None,
     ) -> None:
         # What stalls is noticed below, by what arrives: only the connection has a time of its own.
         timeout = httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S)
@@ -76,7 +79,9 @@ class OpenAIEngine:
         self._server = server
         self._peer = Peer(server.name, bool(server.api_key), idle_timeout_s)
         self._idle_timeout_s = idle_timeout_s
+        self._extra = extra or {}
         self._dialects: dict[str, Dialect] = {}
+        self._first_dialect = Dialect()  # of a model that was not asked yet
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -87,6 +92,7 @@ class OpenAIEngine:
         try:
             async with asyncio.timeout(LIST_TIMEOUT_S):
                 answer = await self._json("GET", "/models")
+                self._first_dialect = Dialect(prefills=owner_of_models(answer) in PREFILLING)
                 models = await self._described(read_models(answer, self._server.name), answer)
         except (openai.OpenAIError, httpx2.HTTPError, ValueError, TimeoutError) as error:
             told = self._list_error(error)
@@ -131,7 +137,8 @@ class OpenAIEngine:
         """See ``Engine.stream``. A server that is busy (429) is asked once more, after ``Waiting``."""
         started = time.monotonic()
         model, prompt = request.model, token_count.outline(request.messages)
-        patient, dialect = True, self._dialects.get(model, Dialect())
+        patient, dialect = True, self._dialects.get(model, self._first_dialect)
+        cut = request.messages[-1] if request.continues else None
         async with AsyncExitStack() as stack:
             while True:
                 body = await asyncio.to_thread(wire_body, request, dialect)  # 50 pictures take a second
@@ -155,12 +162,13 @@ class OpenAIEngine:
             self._dialects[model] = dialect  # only what helped: a refusal may name a field by chance
             ignored = dialect.ignored(request.sampling)
             progress = Progress(started, self._peer)
+            seam = Seam(cut, dialect.prefills) if cut is not None else None
             del body, request  # with their pictures, which nobody needs while the answer streams
             stack.enter_context(read_together(response.http_response.extensions.get("network_stream")))
             async with aclosing(self._read(response, progress)) as events:
                 async for event in events:
-                    yield event
-        stats = progress.stats()
+                    yield event if seam is None else seam.join(event)
+        stats = progress.stats(may_be_empty=seam is not None)  # what was cut may have been whole
         if stats.completion_tokens is None:
             counts = await asyncio.to_thread(token_count.estimate, model, prompt, progress.written)
             stats = dataclasses.replace(
@@ -177,7 +185,11 @@ class OpenAIEngine:
         """
         # The SDK's own stream builds a model of every chunk, which costs ten times what reading its JSON
         # does, in a process where vLLM's server needs the time.
-        opening = self._client.chat.completions.with_streaming_response.create(**cast(Any, body))
+        own = {name: value for name, value in body.items() if name in NOT_OPENAIS}
+        known: Any = {name: value for name, value in body.items() if name not in own}
+        opening = self._client.chat.completions.with_streaming_response.create(
+            **known, extra_body={**self._extra, **own}
+        )
         try:
             async with asyncio.timeout(self._idle_timeout_s):
                 return await stack.enter_async_context(opening)

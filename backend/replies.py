@@ -36,7 +36,8 @@ class Draft:
     """What there is of a reply at one moment.
 
     ``retry_at`` is when a busy server is asked once more, by the clock of ``time.monotonic``; ``place``
-    is the one in line, 1 for the next, 0 once it is asked.
+    is the one in line, 1 for the next, 0 once it is asked. ``cut`` is how many characters there were before,
+    where it goes on with an answer that had ended too early.
     """
 
     text: str = ""
@@ -46,6 +47,12 @@ class Draft:
     error: str = ""
     retry_at: float | None = None
     place: int = 0
+    cut: int = 0
+
+    @property
+    def waits(self) -> bool:
+        """Whether nothing has come yet of what was asked for."""
+        return not self.is_over and len(self.text) == self.cut and (bool(self.cut) or not self.reasoning)
 
     @property
     def retry_in_s(self) -> int | None:
@@ -59,11 +66,16 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a model is asked. ``request`` makes the whole request, with all pictures, when it is its turn."""
+    """What a model is asked. ``request`` makes the whole request, with all pictures, when it is its turn.
+
+    ``cut`` and ``reasoning`` are what there is already of a reply that is to be continued.
+    """
 
     model: str
     request: Callable[[], Awaitable[ChatRequest]]
     ticket: Ticket
+    cut: str = ""
+    reasoning: str = ""
 
 
 class Reply:
@@ -74,7 +86,7 @@ class Reply:
     ) -> None:
         self.id = reply_id
         self.model = asked.model
-        self.draft = Draft(place=asked.ticket.place)
+        self.draft = Draft(asked.cut, asked.reasoning, place=asked.ticket.place, cut=len(asked.cut))
         self._store = store
         self._engine = engine
         self.ticket = asked.ticket.take()

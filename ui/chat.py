@@ -19,7 +19,7 @@ from backend.metrics import Metrics
 from backend.replies import Asked, Replies
 from backend.router import Router
 from backend.store import Store
-from backend.types import ChatRequest, Image, Message, ModelInfo, Text
+from backend.types import ChatRequest, Image, Message, ModelInfo, StoredMessage, Text
 from ui import render
 from ui.fetching import Fetching, check_count
 from ui.growing import show
@@ -56,6 +56,8 @@ class View(NamedTuple):
     pages: Any = gr.skip()
     growing: Any = gr.skip()
     growing_in: Any = gr.skip()
+    editing: Any = gr.skip()
+    rows: Any = gr.skip()
 
 
 EMPTY: Json = {"value": {"text": "", "files": []}}
@@ -96,11 +98,16 @@ class Chat:
     # A message and its reply.
 
     async def send(
-        self, composed: Any, posted_id: Any, detail: Any, pages: Any, request: gr.Request, *settings: Any
+        self, composed: Any, posted_id: Any, editing: Any, request: gr.Request, *settings: Any
     ) -> View:
-        """Take a message, store it, and begin the reply. What is refused stays in the composer."""
+        """Take a message, store it, and begin the reply. What is refused stays in the composer.
+
+        ``editing``: the question of which it is to be another version. The first of the ``settings`` are the
+        detail of the pictures and the pages.
+        """
         try:
-            choices = read_choices(*settings)
+            detail, pages, *rest = settings
+            choices = read_choices(*rest)
             owner = require_owner(request)
             message = read_composer(composed, self.uploads.of(owner))
             self._check(message)
@@ -111,47 +118,71 @@ class Chat:
                 if taken.errors:
                     refused = render.refusals(taken.errors)
                     return View(composer=_composer(message.text, taken.kept), notice=refused)
-                posted, text = read_id(posted_id), message.text.strip()
+                posted, place = read_id(posted_id), (read_id(posted_id), read_id(editing))
+                text = message.text.strip()
                 with self.replies.claim(owner, posted) if posted else nullcontext():
-                    chat_id, reply_id = await asyncio.to_thread(
-                        self._store, owner, posted, text, taken.pictures, choices.model
+                    chat_id, reply = await asyncio.to_thread(
+                        self._store, owner, place, text, taken.pictures, choices.model
                     )
-                    self._begin(owner, chat_id, reply_id, choices, ticket)
+                    self._begin(owner, chat_id, reply, choices, ticket)
             for upload in message.uploads:
                 forget_upload(upload)
-            view = await self._show(owner, chat_id, self.pages.turn(request), sent=True)
+            view = await self.show(owner, chat_id, self.pages.turn(request), sent=True)
             if view.chat_id != chat_id:  # the page has turned to another, with what was sent in its composer
                 return View(composer=gr.update(**EMPTY))
-            return view._replace(notice=render.remarks(taken.remarks), pages="")
+            if place[1]:  # the script puts there what it held before
+                view.composer.pop("value", None)
+            return view._replace(notice=render.remarks(taken.remarks), pages="", editing="")
         except SightlineError as error:
             return View(notice=render.notice(str(error)))
 
     async def retry(self, posted_id: Any, request: gr.Request, *settings: Any) -> View:
-        """Answer the last question once more, in the place of the last reply."""
+        """Answer the last question once more, beside the last reply."""
         chat_id = read_id(posted_id)
         try:
             choices = read_choices(*settings)
             owner = require_owner(request)
             await self._check_choices(choices)
             with self.replies.claim(owner, chat_id), self._admit(owner, request) as ticket:
-                reply = await asyncio.to_thread(self.store.retry, owner, chat_id, choices.model)
-                self._begin(owner, chat_id, reply.id, choices, ticket)
-            return await self._show(owner, chat_id, self.pages.turn(request))
+                most = self.settings.max_chat_messages
+                retry = partial(self.store.branches.retry, max_messages=most)
+                reply = await asyncio.to_thread(retry, owner, chat_id, choices.model)
+                self._begin(owner, chat_id, reply, choices, ticket)
+            return await self.show(owner, chat_id, self.pages.turn(request))
         except SightlineError as error:
             return View(notice=render.notice(str(error)))
 
-    def _begin(self, owner: str, chat_id: str, reply_id: str, choices: Choices, ticket: Ticket) -> None:
-        """Let the engine write the reply, from everything that was said before it."""
+    async def resume(self, posted_id: Any, request: gr.Request, *settings: Any) -> View:
+        """Go on with the last reply, which had not come to its end."""
+        chat_id = read_id(posted_id)
+        try:
+            choices = read_choices(*settings)
+            owner = require_owner(request)
+            await self._check_choices(choices)
+            with self.replies.claim(owner, chat_id), self._admit(owner, request) as ticket:
+                cut = await asyncio.to_thread(self.store.branches.resume, owner, chat_id, choices.model)
+                self._begin(owner, chat_id, cut, choices, ticket)
+            return await self.show(owner, chat_id, self.pages.turn(request))
+        except SightlineError as error:
+            return View(notice=render.notice(str(error)))
+
+    def _begin(
+        self, owner: str, chat_id: str, reply: StoredMessage, choices: Choices, ticket: Ticket
+    ) -> None:
+        """Let the engine write the reply, or the rest of it, from everything that was said before."""
+        is_cut = bool(reply.text)
 
         async def request() -> ChatRequest:
-            history = await asyncio.to_thread(self.store.history, owner, chat_id)
+            read = partial(self.store.history, continued=reply.id if is_cut else None)
+            history = await asyncio.to_thread(read, owner, chat_id)
             if choices.system:
                 history = (Message("system", (Text(choices.system),)), *history)
-            return ChatRequest(choices.model, history, choices.sampling)
+            return ChatRequest(choices.model, history, choices.sampling, continues=is_cut)
 
-        self.replies.start(owner, chat_id, reply_id, Asked(choices.model, request, ticket))
+        asked = Asked(choices.model, request, ticket, reply.text, reply.reasoning)
+        self.replies.start(owner, chat_id, reply.id, asked)
 
-    async def _show(
+    async def show(
         self, owner: str, chat_id: str, is_shown: Callable[[], bool], *, sent: bool = False
     ) -> View:
         """A chat, and the reply that grows in it, which the page then follows by itself (ui/growing.py).
@@ -167,13 +198,15 @@ class Chat:
             shown, composer, growing_in = render.conversation(messages[:-1]), _busy(sent), chat_id
             growing = await show(reply, reply.draft, self.router)
         view = View(shown, composer, "", chat_id, chats, growing=growing, growing_in=growing_in)
+        said = messages if reply is None else messages[:-1]
+        view = view._replace(rows=render.rows(said))
         return view if is_shown() else View()
 
     async def settle(self, posted_id: Any, request: gr.Request) -> View:
         """The chat as it is stored, when the reply that grew in it is over."""
         is_shown = self.pages.now(request)
         try:
-            view = await self._show(require_owner(request), read_id(posted_id), is_shown)
+            view = await self.show(require_owner(request), read_id(posted_id), is_shown)
         except NotFoundError:  # it was deleted meanwhile, and the page shows another
             return View()
         except SightlineError as error:
@@ -200,9 +233,10 @@ class Chat:
     async def open_chat(self, posted_id: Any, request: gr.Request) -> View:
         """One of this visitor's chats."""
         try:
-            return await self._show(require_owner(request), read_id(posted_id), self.pages.turn(request))
+            view = await self.show(require_owner(request), read_id(posted_id), self.pages.turn(request))
         except SightlineError as error:
             return View(notice=render.notice(str(error)))
+        return view if view == View() else view._replace(editing="")
 
     async def new_chat(self, request: gr.Request) -> View:
         """An empty chat; it is stored with its first message."""
@@ -211,7 +245,7 @@ class Chat:
             chats = await self.listed(require_owner(request), "")
         except SightlineError as error:
             return View(notice=render.notice(str(error)))
-        return View([], _idle(), "", "", chats, growing=[], growing_in="")
+        return View([], _idle(), "", "", chats, growing=[], growing_in="", editing="", rows="[]")
 
     async def leave(self, request: gr.Request) -> None:
         """The page was closed."""
@@ -228,7 +262,7 @@ class Chat:
         try:
             owner = require_owner(request)
             files = [
-                await asyncio.to_thread(self._lay_down, owner, path.read_bytes(), path.name)
+                await asyncio.to_thread(self.lay_down, owner, path.read_bytes(), path.name)
                 for path in example.files
             ]
         except SightlineError as error:
@@ -279,26 +313,32 @@ class Chat:
             )
         return found[1]
 
-    def _lay_down(self, owner: str, data: bytes, name: str) -> Json:
+    def lay_down(self, owner: str, data: bytes, name: str) -> Json:
+        """A picture, as the composer takes it."""
         return shown_file(self.uploads.keep(owner, name, data), name)
 
     def _store(
-        self, owner: str, chat_id: str, text: str, pictures: Sequence[Image], model: str
-    ) -> tuple[str, str]:
+        self, owner: str, place: tuple[str, str], text: str, pictures: Sequence[Image], model: str
+    ) -> tuple[str, StoredMessage]:
         """Write a question into a chat, into a new one where it is new or was deleted meanwhile.
 
-        Returns the ids of the chat and of the reply. In one go, since a thread takes milliseconds to begin.
+        ``place``: the chat, and the question that is edited, if one is; that has its place there, or none.
+
+        Returns the chat's id and the reply. In one go, since a thread takes milliseconds to begin.
         """
         add = partial(
             self.store.add_question,
             max_messages=self.settings.max_chat_messages,
             max_images=self.settings.max_images_per_chat,
         )
+        chat_id, editing = place
+        if editing:
+            return chat_id, add(owner, chat_id, text, pictures, model, instead_of=editing)[1]
         if chat_id:
             with suppress(NotFoundError):
-                return chat_id, add(owner, chat_id, text, pictures, model)[1].id
+                return chat_id, add(owner, chat_id, text, pictures, model)[1]
         chat_id = self.store.create_chat(owner).id
-        return chat_id, add(owner, chat_id, text, pictures, model)[1].id
+        return chat_id, add(owner, chat_id, text, pictures, model)[1]
 
     async def listed(self, owner: str, chat_id: str) -> Any:
         """The list of chats, standing on one of them."""

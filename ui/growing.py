@@ -27,7 +27,7 @@ END = "event: end\ndata:\n\n"
 
 async def show(reply: Reply, draft: Draft, router: Router) -> list[render.Json]:
     """What stands in the place of a reply: itself, or how far the engine is that it waits for."""
-    waits = not (draft.text or draft.reasoning or draft.is_over or draft.place)
+    waits = draft.waits and not draft.place
     return render.reply(draft, await router.capabilities_of(reply.model) if waits else None)
 
 

@@ -6,7 +6,7 @@ import gradio as gr
 
 from backend.config import Settings
 from backend.types import Detail
-from ui import chats_bar, render
+from ui import chats_bar, context, messages, render
 from ui.chat import Chat, View
 from ui.choices import (
     JS_KEPT,
@@ -113,12 +113,12 @@ def build(chat: Chat, menu: ModelMenu, panel: Panel, settings: Settings, *, is_d
             gr.Markdown("### Settings")
             choices, facts = _settings(settings)
             operator_section(panel, page, refresh_button, plain, quick)
-        gr.HTML(HEADER, padding=False)
-        if is_demo:
-            gr.HTML(DEMO_BANNER, padding=False, elem_id="demo-banner")
-        gr.HTML(CAPTIONS, padding=False, elem_id="captions-place")
+        _top(is_demo)
         chatbot = _chatbot("chat", placeholder=EMPTY_CHAT, examples=_examples(chat))
+        rows = gr.Textbox(visible="hidden", elem_id="rows")
+        editing = gr.Textbox(visible="hidden", elem_id="editing")
         growing = _chatbot("growing")  # which the page's script puts below the last message of the other
+        cancel_edit = messages.editing_row()
         with gr.Row(elem_id="notice-row"):
             notice = gr.HTML("", padding=False, elem_id="notice")
             undo_button = gr.Button("Undo", size="sm", min_width=60, scale=0, elem_id="undo-address")
@@ -127,7 +127,7 @@ def build(chat: Chat, menu: ModelMenu, panel: Panel, settings: Settings, *, is_d
             preview_button = gr.Button(
                 "Use the page's preview picture", size="sm", scale=0, elem_id="use-preview"
             )
-        composer = _composer(settings)
+        composer = _composer(settings, quick)
         with gr.Row(elem_id="picture-row"):  # there while the composer holds pictures
             detail = gr.Dropdown(
                 details_for(None, settings.image_side),
@@ -149,18 +149,19 @@ def build(chat: Chat, menu: ModelMenu, panel: Panel, settings: Settings, *, is_d
                 min_width=100,
                 elem_id="pages",
             )
-        address, add_button = _address_row()
+        context_row, (address, add_button) = context.lay_out(), _address_row()
         chat_id = gr.Textbox(visible="hidden", elem_id="chat-id")
-        pasted = gr.Textbox(visible="hidden", elem_id="pasted-address")
-        paste_button = gr.Button(visible="hidden", elem_id="paste-address")
-        fetched = gr.JSON(visible="hidden", elem_id="fetched-file")
         growing_in = gr.Textbox(visible="hidden", elem_id="growing-in")
 
-        view = list(View(chatbot, composer, notice, chat_id, bar.chats, pages, growing, growing_in))
+        parts = View(chatbot, composer, notice, chat_id, bar.chats, pages, growing, growing_in, editing, rows)
+        view = list(parts)
         _follow_replies(chat, view, quick, chat_id=chat_id, growing=growing, growing_in=growing_in)
 
         asked = list(choices.values())
-        composer.submit(chat.send, [composer, chat_id, detail, pages, *asked], view, **quick)
+        sent = [composer, chat_id, editing, detail, pages, *asked]
+        composer.submit(chat.send, sent, view, **quick)
+        messages.connect(messages.Messages(chat), parts, cancel_edit, asked, quick)
+        context.connect(context.Context(chat), parts, context_row, sent, detail=detail, quick=quick)
         chatbot.retry(chat.retry, [chat_id, *asked], view, **quick)
         page.load(chat.open_page, None, view, **quick)
         page.unload(chat.leave)
@@ -177,23 +178,16 @@ def build(chat: Chat, menu: ModelMenu, panel: Panel, settings: Settings, *, is_d
             quick=quick,
         )
         chatbot.example_select(chat.fill_example, None, view, **quick)
-
-        fetching = chat.fetching
-        watching = plain | {"concurrency_limit": None}  # who may fetch, backend/fetch.py says
-        for trigger, handler, source, js in (
-            (add_button.click, fetching.fetch, address, None),
-            (address.submit, fetching.fetch, address, None),
-            (paste_button.click, fetching.fetch, pasted, None),
-            (preview_button.click, fetching.fetch_previews, fetched, JS_OFFERS),
-        ):
-            trigger(handler, [source], [fetched, notice], js=js, **watching).then(
-                None, [fetched, composer], [composer], js=JS_ADD_FETCHED, **quick
-            ).then(None, [fetched, address], [address], js=JS_CLEAR_FETCHED, **quick)
-        cancel_button.click(fetching.give_up, None, None, **quick)
-        undo_button.click(None, [fetched, composer], [composer], js=JS_UNDO_FETCHED, **quick).then(
-            None, None, [notice], js='() => ""', **quick
-        )
+        buttons = {"add": add_button, "preview": preview_button, "cancel": cancel_button, "undo": undo_button}
+        _fetch_addresses(chat, buttons, plain, address=address, composer=composer, notice=notice)
     return page
+
+
+def _top(is_demo: bool) -> None:
+    gr.HTML(HEADER, padding=False)
+    if is_demo:
+        gr.HTML(DEMO_BANNER, padding=False, elem_id="demo-banner")
+    gr.HTML(CAPTIONS, padding=False, elem_id="captions-place")
 
 
 def _keep_settings(
@@ -244,6 +238,36 @@ def _follow_replies(
     )
 
 
+def _fetch_addresses(
+    chat: Chat,
+    buttons: dict[str, gr.Button],
+    plain: dict[str, Any],
+    *,
+    address: gr.Textbox,
+    composer: gr.MultimodalTextbox,
+    notice: gr.HTML,
+) -> None:
+    """Let web addresses become pictures of the composer."""
+    pasted = gr.Textbox(visible="hidden", elem_id="pasted-address")
+    paste_button = gr.Button(visible="hidden", elem_id="paste-address")
+    fetched = gr.JSON(visible="hidden", elem_id="fetched-file")
+    fetching, quick = chat.fetching, plain | {"queue": False}
+    watching = plain | {"concurrency_limit": None}  # who may fetch, backend/fetch.py says
+    for trigger, handler, source, js in (
+        (buttons["add"].click, fetching.fetch, address, None),
+        (address.submit, fetching.fetch, address, None),
+        (paste_button.click, fetching.fetch, pasted, None),
+        (buttons["preview"].click, fetching.fetch_previews, fetched, JS_OFFERS),
+    ):
+        trigger(handler, [source], [fetched, notice], js=js, **watching).then(
+            None, [fetched, composer], [composer], js=JS_ADD_FETCHED, **quick
+        ).then(None, [fetched, address], [address], js=JS_CLEAR_FETCHED, **quick)
+    buttons["cancel"].click(fetching.give_up, None, None, **quick)
+    buttons["undo"].click(None, [fetched, composer], [composer], js=JS_UNDO_FETCHED, **quick).then(
+        None, None, [notice], js='() => ""', **quick
+    )
+
+
 def _examples(chat: Chat) -> list[Any] | None:
     return [
         {"text": example.prompt, "files": [render.example_picture(path.name) for path in example.files]}
@@ -281,8 +305,8 @@ def _address_row() -> tuple[gr.Textbox, gr.Button]:
     return address, button
 
 
-def _composer(settings: Settings) -> gr.MultimodalTextbox:
-    return gr.MultimodalTextbox(
+def _composer(settings: Settings, quick: dict[str, Any]) -> gr.MultimodalTextbox:
+    composer = gr.MultimodalTextbox(
         label="Message",
         show_label=False,
         placeholder="Ask about your pictures…",
@@ -294,6 +318,10 @@ def _composer(settings: Settings) -> gr.MultimodalTextbox:
         autofocus=True,
         elem_id="composer",
     )
+    # The page's script puts the pictures into another order, or takes one out.
+    arrange = gr.Button(visible="hidden", elem_id="arrange")
+    arrange.click(None, [composer], [composer], js="composer => sightline.arranged(composer)", **quick)
+    return composer
 
 
 def _settings(settings: Settings) -> tuple[dict[str, Any], gr.HTML]:

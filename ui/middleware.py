@@ -4,7 +4,7 @@ import ipaddress
 import os
 import re
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -39,8 +39,9 @@ RawHeaders = Iterable[tuple[bytes, bytes]]
 HUGGING_FACE = "https://huggingface.co https://*.hf.space"
 POLICY_HEADER = "Content-Security-Policy"
 FILES = ("/export/", "/captions/")  # ours, which bring a stricter policy
-OWN_POSTS = frozenset({"/gradio_api/upload", "/import"})  # ours, with limits of its own
-OWN_POSTS_BELOW = "/captions/"  # these too
+# Ours, with limits of their own; and all that is below the latter.
+OWN_POSTS = frozenset({"/gradio_api/upload", "/import", "/v1/chat/completions", "/v1/completions"})
+OWN_POSTS_BELOW = "/captions/"
 # What of Gradio's API the page calls. The rest (a proxy, links to states, its own files) is closed.
 GRADIO_API = "/gradio_api/"
 OPEN_API = ("queue/", "cancel", "heartbeat/", "startup-events", "upload", "file=", "run/predict", "app_id")
@@ -220,12 +221,14 @@ def _paths(value: object) -> Iterator[object]:
 class Login:
     """Where people log in: of what is asked without, only the page and its parts are answered.
 
-    Gradio looks after its own routes; ours, and whatever else there may be, are refused here.
+    Gradio looks after its own routes; ours, and whatever else there may be, are refused here, but for
+    ``keyed``, paths that ask for a key themselves.
     """
 
-    def __init__(self, app: ASGIApp, tries: Tries) -> None:
+    def __init__(self, app: ASGIApp, tries: Tries, keyed: Collection[str] = ()) -> None:
         self._app = app
         self._tries = tries
+        self._keyed = frozenset(keyed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -234,7 +237,7 @@ class Login:
         path, name = scope["path"], logged_in(scope)
         if name is not None:
             scope[ACCOUNT] = name
-        elif path not in WITHOUT_LOGIN and not path.startswith(PARTS_WITHOUT_LOGIN):
+        elif path not in WITHOUT_LOGIN | self._keyed and not path.startswith(PARTS_WITHOUT_LOGIN):
             await PlainTextResponse("Log in first.", 401)(scope, receive, send)
             return
         if scope["method"] == "POST" and path.rstrip("/") == "/login":

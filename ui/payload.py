@@ -1,6 +1,7 @@
 """What a page posts, read with distrust: a page can post anything, of any type."""
 
 import contextlib
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -51,6 +52,21 @@ def read_composer(value: object, uploads: Path) -> Composed:
 def read_id(value: object) -> str:
     """A chat's id, empty where the page posted none; whose it is, the store knows."""
     return value if isinstance(value, str) else ""
+
+
+def read_left_out(value: object) -> tuple[dict[str, tuple[int, ...]], bool]:
+    """Which messages, or which picture of one, are to be left out; or are not to be any more.
+
+    JSON of the page's script: ``{"of": [message, …], "picture": place or null, "leftOut": bool}``.
+    """
+    try:
+        posted = json.loads(value) if isinstance(value, str) else None
+    except (ValueError, RecursionError):
+        posted = None
+    posted = posted if isinstance(posted, dict) else {}
+    place = posted.get("picture")
+    places = (place,) if isinstance(place, int) else ()
+    return {read_id(one): places for one in _list(posted.get("of"))}, posted.get("leftOut") is not False
 
 
 def _upload(file: object, uploads: Path) -> Upload | None:

@@ -7,11 +7,14 @@ they carry a ``path``: the page posts them back with some events, and only uploa
 """
 
 import html
+import json
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any
 from urllib.parse import quote
 
 from backend.addresses import shown_address
+from backend.context import Use
 from backend.errors import SightlineError, WebPageError
 from backend.replies import Draft
 from backend.types import (
@@ -29,6 +32,7 @@ from backend.types import (
 Json = dict[str, Any]
 
 MEASURABLE_TOKENS = 20  # of fewer the speed says little
+SHOWN_PICTURES = 4  # of which the tokens of each are told
 MANY = 100  # pictures in a chat; vLLM says 999 where nobody set a limit
 # The page's script cuts elements of this class out of what the copy button copies.
 FOOTER_CLASS = "reply-footer"
@@ -43,6 +47,32 @@ _BROKEN_OFF = {
 def conversation(messages: Sequence[StoredMessage]) -> list[Json]:
     """A chat in which no reply grows, as the Chatbot shows it; one marked streaming was left by a crash."""
     return [shown for message in messages for shown in _message(message)]
+
+
+def rows(messages: Sequence[StoredMessage]) -> str:
+    """What can be done with each row of the conversation: JSON for ``assets/web/messages.js``.
+
+    The Chatbot puts messages of a role that follow one another into one row; the last of them counts.
+    """
+    rows = [list(row) for _, row in groupby(messages, lambda message: message.role)]
+    return json.dumps(
+        [
+            {
+                "id": row[-1].id,
+                "role": row[-1].role,
+                "versions": row[-1].versions if len(row[-1].versions) > 1 else (),
+                "cut": row[-1] is messages[-1] and row[-1].is_cut,
+                "leftOut": all(message.left_out for message in row),
+                "of": [message.id for message in row],
+                "pictures": [
+                    {"name": image.name, "of": [message.id], "picture": place, "leftOut": image.left_out}
+                    for message in row
+                    for place, image in enumerate(message.images)
+                ],
+            }
+            for row in rows
+        ]
+    )
 
 
 def _message(message: StoredMessage) -> list[Json]:
@@ -75,7 +105,7 @@ def reply(draft: Draft, engine: Capabilities | None = None) -> list[Json]:
         shown.append(_shown("assistant", [_text(draft.text)]))
     if draft.is_over:
         shown.append(_shown("assistant", [_text(footer(draft))]))
-    elif not shown:
+    elif draft.waits:
         shown.append(_shown("assistant", [_text(waiting(engine, draft.retry_in_s, draft.place))]))
     return shown
 
@@ -228,6 +258,53 @@ def remarks(lines: Sequence[str]) -> str:
     return f'<p class="notice" role="status">{shown}</p>' if shown else ""
 
 
+def context(use: Use, *, was_refused: bool, pictures: bool, turns: bool, shrink: bool) -> str:
+    """The line below the composer: what is taken of the model's context, and of what.
+
+    Where something is too much it says so; the style sheet shows the buttons for which there is something to
+    do: earlier ``pictures`` and ``turns`` to leave out, new ones to ``shrink``.
+    """
+    about = "" if use.counted else "About "
+    of = "" if use.limit is None else f" of {use.limit:,}"
+    few = len(use.pictures) <= SHOWN_PICTURES
+    parts = [
+        f"text {use.text:,}" if use.text else "",
+        f"picture{'s' * (len(use.pictures) > 1)} {' + '.join(f'{one:,}' for one in use.pictures)}"
+        if few and use.pictures
+        else f"{len(use.pictures)} pictures {sum(use.pictures):,}" * bool(use.pictures),
+        f"chat so far {use.chat:,}" if use.chat else "",
+    ]
+    made_of = " · ".join(filter(None, parts))
+    is_over = use.is_too_long or use.has_too_many_pictures or was_refused
+    if is_over:
+        offers = {
+            "pictures": pictures,
+            "turns": turns,
+            "shrink": shrink and use.is_too_long,
+            "new": bool(use.chat),
+        }
+        data = "".join(f" data-{name}" for name, offered in offers.items() if offered)
+        return (
+            f'<p class="context" role="status" data-over{data}>{_too_much(use)}<small>{made_of}</small></p>'
+        )
+    meter = "" if use.limit is None else f'<meter min="0" max="{use.limit}" value="{use.total}"></meter>'
+    return f'<p class="context">{meter}{about}{use.total:,}{of} tokens<span>{made_of}</span></p>'
+
+
+def _too_much(use: Use) -> str:
+    what = "The model could not read all of this chat."
+    if use.picture_limit == 0 and use.has_too_many_pictures:
+        what = "This model takes no pictures, and would be sent some."
+    elif use.has_too_many_pictures:
+        most = f"{use.picture_limit} picture{'s' * (use.picture_limit != 1)}"
+        what = f"This model takes at most {most}, and would be sent {len(use.pictures) + use.chat_pictures}."
+    elif use.is_too_long:
+        what = f"About {use.total:,} tokens are more than the {use.limit:,} that this model reads."
+    if use.chat:
+        return f"{what} Leave something out, or begin a new chat: what you wrote stays."
+    return f"{what} {'Shorten it, or send fewer pictures.' if use.pictures else 'Shorten it.'}"
+
+
 def menu(models: Sequence[ModelInfo], chosen: str, default: str | None) -> tuple[list[tuple[str, str]], str]:
     """Labels and names for the menu of models, and the name that it stands on.
 
@@ -257,7 +334,8 @@ def model_facts(model: ModelInfo | None) -> str:
     facts += ["reasons"] * bool(model.reasoning) + ["sees video"] * bool(model.video)
     facts += [f"boxes as {model.box_dialect}"] if model.box_dialect else []
     whose = f'data-model="{html.escape(model.name)}" data-source="{html.escape(model.source)}"'
-    return f"<p {whose}>{html.escape(' · '.join(facts))}</p>"
+    remarks = "".join(f"<p>{html.escape(remark)}</p>" for remark in model.remarks)
+    return f"<p {whose}>{html.escape(' · '.join(facts))}</p>{remarks}"
 
 
 def longest_answer(bound: int | None = None) -> str:

@@ -8,6 +8,7 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from backend.catalogue.download import DOWNLOADING
 from backend.errors import LimitError, NotFoundError
 from backend.metrics import MEDIA_TYPE, Metrics
 from backend.router import Router
@@ -30,6 +31,8 @@ def words(now: Capabilities) -> str:
         case EngineState.READY:
             return f"Ready: {model.id.rsplit('/')[-1]}" if model else "No model to choose"
         case EngineState.LOADING | EngineState.FAILED if model is None or model.source:
+            return now.stage
+        case EngineState.LOADING if now.stage.startswith(DOWNLOADING):  # one time is enough
             return now.stage
         case EngineState.LOADING:
             return f"Loading: {now.stage}, {now.state_s:.0f} s"

@@ -27,7 +27,7 @@ from backend.start import StartPlan
 from backend.store import Store
 from backend.types import EngineState
 from backend.vllm_log import prepare_log
-from ui import growing
+from ui import api, growing
 from ui.accounts import Accounts, others_may_read, read_accounts
 from ui.captioning import Captioning
 from ui.chat import Chat, load_examples
@@ -58,9 +58,13 @@ HEAD = """
 <link rel="stylesheet" href="sightline/page.css">
 <link rel="stylesheet" href="sightline/chats.css">
 <link rel="stylesheet" href="sightline/captions.css">
+<link rel="stylesheet" href="sightline/messages.css">
+<link rel="stylesheet" href="sightline/pictures.css">
 <script src="sightline/page.js" defer></script>
 <script src="sightline/chats.js" defer></script>
 <script src="sightline/growing.js" defer></script>
+<script src="sightline/messages.js" defer></script>
+<script src="sightline/pictures.js" defer></script>
 <script src="sightline/captions.js" defer></script>
 """
 
@@ -81,6 +85,7 @@ def serve(settings: Settings, plan: StartPlan) -> None:
     check_port(settings.host, settings.port)
     accounts = Accounts(read_accounts(settings.auth)) if settings.auth else None
     token = fixed_token(os.environ)
+    key = api.api_key(os.environ, has_model=plan.engine is not None) if settings.api else ""
     operators = Operators(
         lambda token: console.info("Operator link, good once: %s/?%s=%s", address(settings), QUERY, token),
         token,
@@ -91,16 +96,8 @@ def serve(settings: Settings, plan: StartPlan) -> None:
     store.interrupt_unfinished()
     pictures = PicturePool(settings.image_limits, settings.decoder_limits)
     cache = PictureCache(pictures)
-    engine = None
     report = EngineReport(engine_log, stopped.set)
-    if plan.engine is not None:
-        engine = InProcessEngine(
-            plan.engine,
-            engine_log,
-            idle_timeout_s=settings.idle_timeout_s,
-            on_change=report,
-            spared=pictures.pids,
-        )
+    engine = make_engine(plan, settings, engine_log, report, pictures)
     router = Router(engine, plan.servers, settings.idle_timeout_s, plan.corrections)
     is_demo = plan.engine is not None and plan.engine.is_demo
     examples = load_examples(EXAMPLES) if is_demo else ()
@@ -117,12 +114,13 @@ def serve(settings: Settings, plan: StartPlan) -> None:
     replies = Replies(
         store, router, lambda end: metrics.ended(end.status, end.stats), grace_s=settings.grace_s
     )
-    fetching = Fetching(settings, uploads, pictures, admission, metrics, Fetcher(settings.fetch_limits))
+    fetcher = Fetcher(settings.fetch_limits)
+    fetching = Fetching(settings, uploads, pictures, admission, metrics, fetcher)
     captions = Jobs(
         settings.data_dir / "captions",
         router,
         pictures,
-        fetching.fetcher,
+        fetcher,
         visitors=lambda: admission.streaming > 0,
     )
     chat = Chat(
@@ -147,9 +145,13 @@ def serve(settings: Settings, plan: StartPlan) -> None:
         *Captioning(captions, settings, operators, admission).routes(),
         *growing.routes(replies, router),
     ]
+    if key and engine is not None:
+        own_routes += api.Api(key, engine, settings, pictures, fetcher, admission).routes()
     launch(page, settings, own_routes, uploads.folder, operators=operators, accounts=accounts)
     try:
         console.info("Sightline is at %s", address(settings))
+        if key:
+            console.info("OpenAI's API is at %s%s, for whoever sends the key.", address(settings), api.ROOT)
         for line in (*plan.lines, *access_lines(settings, bool(token))):
             console.info(line)
         operators.open()
@@ -159,16 +161,30 @@ def serve(settings: Settings, plan: StartPlan) -> None:
         stopped.wait()
         console.info("Stopping.")
     finally:
-        stops = [pictures.close] if engine is None else [pictures.close, engine.stop]
-        threads = [threading.Thread(target=stop) for stop in stops]
-        for thread in threads:  # each may take seconds: all at once
-            thread.start()
-        page.close(verbose=False)
-        for thread in threads:
-            thread.join()
+        stop_all(page, (pictures.close,) if engine is None else (pictures.close, engine.stop))
         store.close()
     if report.refused is not None:
         raise report.refused
+
+
+def make_engine(
+    plan: StartPlan, settings: Settings, log: Path, report: "EngineReport", pictures: PicturePool
+) -> InProcessEngine | None:
+    """The model in this process, where one is planned; it does not load yet."""
+    if plan.engine is None:
+        return None
+    idle = settings.idle_timeout_s
+    return InProcessEngine(plan.engine, log, idle_timeout_s=idle, on_change=report, spared=pictures.pids)
+
+
+def stop_all(page: gr.Blocks, stops: Sequence[Callable[[], None]]) -> None:
+    """Close the page, and let the others stop meanwhile, which may take each of them seconds."""
+    threads = [threading.Thread(target=stop) for stop in stops]
+    for thread in threads:
+        thread.start()
+    page.close(verbose=False)
+    for thread in threads:
+        thread.join()
 
 
 class EngineReport:
@@ -218,7 +234,7 @@ def launch(
     max_bytes = 2 * 6 * settings.max_message_chars + 100_000
     page.queue(max_size=WAITING_EVENTS, default_concurrency_limit=CONCURRENT_EVENTS, api_open=False)
     who = (
-        Middleware(Login, tries=Tries())
+        Middleware(Login, tries=Tries(), keyed=api.PATHS if settings.api else ())
         if accounts
         else Middleware(OperatorLink, operators=operators, in_space=in_space)
     )

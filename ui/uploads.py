@@ -134,11 +134,12 @@ class Uploads:
         return str(path)
 
     async def _file(self, request: Request) -> Response:
-        """A small picture of one of the visitor's own waiting files, for the composer."""
+        """A small picture of one of the visitor's own waiting files, for the composer; or the whole one."""
         owner = owner_behind(request)
         path = await run_in_threadpool(self._own_file, owner, request.path_params["path"]) if owner else None
         who = address_key(address_of(request))
-        shown = await self._preview(owner, path, who) if owner and path else None
+        look = self._whole if request.query_params.get("size") == "whole" else self._preview
+        shown = await look(owner, path, who) if owner and path else None
         if shown is None:
             return PlainTextResponse("Not found", 404)
         headers = {"Cache-Control": "private, no-store"}
@@ -164,6 +165,16 @@ class Uploads:
                 if not await run_in_threadpool(_keep_beside, path, data):
                     return None
         return data
+
+    async def _whole(self, owner: str, path: Path, who: Hashable) -> bytes | None:
+        """The file's first picture as it would be sent; as ``_preview`` of one that cannot be opened."""
+        small = await self._preview(owner, path, who)
+        if not small:
+            return small
+        with contextlib.suppress(ImageError):
+            loaded = await self._pictures.load(owner, path, path.name, pages=range(1), who=who)
+            return loaded.pictures[0].data
+        return b""
 
     def _own_file(self, owner: str, posted: str) -> Path | None:
         try:

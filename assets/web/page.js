@@ -1,4 +1,4 @@
-// The page's own script: the engine's state, pasted addresses, thumbnails, large pictures, kept settings, a copy without the figures.
+// The page's own script: the engine's state, pasted addresses, kept settings, a copy without the figures.
 (() => {
   "use strict";
   const LOADING_MS = 1000, READY_MS = 2000;
@@ -77,7 +77,22 @@
       localStorage.setItem(settings, JSON.stringify({...kept(), [name]: value}));
     } catch {}
   }
-  window.sightline = {kept, keep};
+
+  // What a screen reader is to hear, besides what it finds by itself.
+  const SAID = 20;
+  function say(text) {
+    let said = document.querySelector("#said");
+    if (!said) {
+      said = document.createElement("div");
+      said.id = "said";
+      said.setAttribute("role", "log");
+      said.setAttribute("aria-label", "What is going on");
+      document.querySelector(".gradio-container").append(said);
+    }
+    said.append(Object.assign(document.createElement("p"), {textContent: text}));
+    while (said.childElementCount > SAID) said.firstElementChild.remove();
+  }
+  window.sightline = {kept, keep, say};
 
   // The list of chats stands open where there is room beside the conversation.
   function openChatsWhereWide() {
@@ -86,45 +101,11 @@
     if (window.innerWidth > 1000) toggle.click();
   }
 
-  // A click on a picture of the chat, or on its button, shows it large. Gradio's own full screen is not to be
-  // had on every phone, and keeps the size that the conversation gives the picture.
-  function onPicture(event) {
-    const button = event.target.closest?.("#chat .user-row .component button");
-    const small = button?.closest(".component").querySelector("img");
-    if (!small) return;
-    event.stopPropagation();
-    const large = document.createElement("dialog"), close = document.createElement("button");
-    large.id = "large-picture";
-    large.setAttribute("aria-label", "Picture");
-    close.textContent = "×";
-    close.setAttribute("aria-label", "Close");
-    const picture = Object.assign(new Image(), {src: small.src.replace("?size=small", ""), alt: ""});
-    picture.style.backgroundImage = `url("${small.src}")`; // until the whole picture is there
-    picture.addEventListener("load", () => picture.style.backgroundImage = "");
-    large.append(picture, close);
-    large.addEventListener("click", () => large.close());
-    large.addEventListener("close", () => large.remove());
-    document.querySelector(".gradio-container").append(large);
-    large.showModal();
-  }
-
   // Where it covers the conversation, it goes when a chat was chosen.
   function onChosen(event) {
     const bar = event.target.closest?.("#chats-bar.open");
     if (!bar || window.innerWidth > 768 || !event.target.closest("#chats label input, #new-chat")) return;
     bar.querySelector(".toggle-button").click();
-  }
-
-  // Who points at a thumbnail of the composer, or hears the page, learns which file it is.
-  function nameThumbnails() {
-    const composer = document.querySelector("#composer");
-    if (!composer) return requestAnimationFrame(nameThumbnails);
-    new MutationObserver(() => {
-      for (const small of composer.querySelectorAll(".thumbnail-item img")) {
-        const name = decodeURIComponent(small.src.split("/").at(-1));
-        if (small.alt !== name) small.alt = small.title = name;
-      }
-    }).observe(composer, {childList: true, subtree: true, attributeFilter: ["src"]});
   }
 
   // The composer takes no file that has neither a picture's ending nor its type, and shows a blank sheet for
@@ -141,8 +122,6 @@
 
   document.addEventListener("paste", onPaste, true);
   document.addEventListener("click", onChosen);
-  document.addEventListener("click", onPicture, true);
-  nameThumbnails();
   openChatsWhereWide();
   watchModel();
   refreshStatus();

@@ -24,7 +24,7 @@ def test_pictures_can_be_chosen_pasted_dropped_and_removed_one_by_one(visitor: V
     names = ["red.png", "blue.png", "green.png", "red again.png"]
     for gone in (1, 0, 1, 0):
         del names[gone]
-        visitor.thumbnails.nth(gone).get_by_role("button").click()
+        visitor.thumbnails.nth(gone).get_by_role("button", name="Remove").click()
         expect(visitor.thumbnails).to_have_count(len(names))
         assert visitor.thumbnail_names() == names
     expect(visitor.box).to_have_value("Kept")
@@ -226,8 +226,8 @@ def test_click_on_a_picture_of_the_chat_shows_it_large(visitor: Visitor) -> None
     page = visitor.page.viewport_size
     assert page is not None
 
-    for opener in (visitor.pictures, visitor.button("Fullscreen")):
-        opener.click()
+    for open_it in (visitor.pictures.click, lambda: visitor.button("Show “red.png” large").press("Enter")):
+        open_it()
         expect(large.locator("img")).to_have_attribute("src", re.compile("/img/"))
         box = large.locator("img").bounding_box()
         assert box is not None
@@ -235,9 +235,9 @@ def test_click_on_a_picture_of_the_chat_shows_it_large(visitor: Visitor) -> None
         visitor.page.keyboard.press("Escape")
         expect(large).to_have_count(0)
 
-    for place in ("img", "button"):
+    for close in (large.locator("img"), large.get_by_role("button", name="Close")):
         visitor.pictures.click()
-        large.locator(place).click()
+        close.click()
         expect(large).to_have_count(0)
     visitor.wait_for_reply()
 

@@ -37,12 +37,16 @@ class Answer(NamedTuple):
 
 
 async def ask(
-    engine: Engine, *messages: Message, sampling: Sampling = GREEDY, model: str = DEMO_NAME
+    engine: Engine,
+    *messages: Message,
+    sampling: Sampling = GREEDY,
+    model: str = DEMO_NAME,
+    continues: bool = False,
 ) -> Answer:
     """The whole answer; fails where the stream does not end in ``Finished``."""
     text = ""
     stats = None
-    async with aclosing(engine.stream(ChatRequest(model, messages, sampling))) as events:
+    async with aclosing(engine.stream(ChatRequest(model, messages, sampling, continues))) as events:
         async for event in events:
             assert stats is None, "an event came after Finished"
             if isinstance(event, TextDelta):

@@ -81,6 +81,18 @@ async def test_three_pictures_are_described_in_order(engine: InProcessEngine) ->
     assert_says(answer.text, "red", "circle", "blue", "square", "green", "triangle")
 
 
+async def test_an_answer_that_was_cut_goes_on_as_it_would_have(engine: InProcessEngine) -> None:
+    question = user(RED_CIRCLE, BLUE_SQUARE, "What do you see?")
+    whole = await ask(engine, question)
+    cut = whole.text[: whole.text.index(" ", len(whole.text) // 2)]
+
+    rest = await ask(engine, question, assistant(cut), continues=True)
+
+    assert cut + rest.text == whole.text
+    read = whole.stats.prompt_tokens or 0
+    assert read < (rest.stats.prompt_tokens or 0) <= read + len(cut.split()) + 4, "it was asked to go on"
+
+
 async def test_a_later_turn_can_ask_about_an_earlier_picture(engine: InProcessEngine) -> None:
     turns = [user(RED_CIRCLE, "What is in this image?")]
     for question in (user(BLUE_SQUARE, "What is in this image?"), user("What was in the first image?")):

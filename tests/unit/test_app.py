@@ -1,5 +1,6 @@
 """The command line: what its flags say and do, before anything heavy is imported."""
 
+import json
 import logging
 import re
 import signal
@@ -122,6 +123,47 @@ def test_help_lists_every_setting_with_its_variable(run: Run, monkeypatch: pytes
         assert f"{ENV_PREFIX}{name.upper()}" in out, name
     assert "default: 7860" in out
     assert "--help-engine" in out
+
+
+def test_models_are_listed_and_shown(run: Run) -> None:
+    status, out, err = run("models")
+    assert (status, err) == (0, "")
+    assert "Qwen/Qwen3-VL-8B-Instruct" in out
+
+    status, out, err = run("models", "--json")
+    assert (status, err) == (0, "")
+    assert {"id", "bytes", "here"} <= set(json.loads(out)[0])
+
+    status, out, err = run("models", "show", "qwen/qwen3-vl-8b-instruct", "--max-model-len", "1024")
+    assert (status, err) == (0, "")
+    assert "vllm serve Qwen/Qwen3-VL-8B-Instruct" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("show", "pixtral-12b"), "no model “pixtral-12b”. Did you mean mistralai/Pixtral-12B-2409?"),
+        (("show",), "“sightline models show MODEL” one model. Name one model, with its owner"),
+        (("pixtral",), "“sightline models” prints a table"),
+    ],
+)
+def test_a_model_that_the_catalogue_lacks_is_told(
+    run: Run, arguments: tuple[str, ...], complaint: str
+) -> None:
+    status, out, err = run("models", *arguments)
+    assert (status, out) == (2, "")
+    assert complaint in err
+
+
+def test_auto_is_the_demo_where_there_is_no_gpu(run: Run, served: Served, tmp_path: Path) -> None:
+    served_path = str(tmp_path)  # without a driver
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", served_path)
+        status, _, err = run("--model", "auto")
+
+    assert (status, err) == (0, "")
+    assert served.plan.is_demo
+    assert served.plan.reason == "auto: there is no NVIDIA GPU here"
 
 
 def test_without_a_command_it_serves_the_demo(run: Run, served: Served, tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "backend/migrations/",
         "backend/store.py",
         "backend/store_disk.py",
+        "backend/store_branches.py",
         "backend/store_rows.py",
         "backend/store_schema.py",
         "backend/store_search.py",

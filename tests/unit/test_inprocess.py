@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -238,6 +239,26 @@ async def test_while_it_loads_the_log_is_read_once_a_second_for_all(
 
 
 # Starting again at a person's wish
+
+
+async def test_while_the_model_is_downloaded_it_tells_how_far_it_is(
+    vllm: StrawVllm, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(inprocess, "STAGE_S", 0.0)
+    blobs = tmp_path / "models--owner--model" / "blobs"
+    blobs.mkdir(parents=True)
+    (blobs / "weights.incomplete").write_bytes(bytes(1000))
+    vllm.may_start.clear()
+    engine = InProcessEngine(replace(plan_engine("owner/model", []), weights_bytes=2 * 10**9), log)
+    engine.start()
+    try:
+        assert (await engine.capabilities()).stage == "Downloading the model: 0.0 of about 2.0 GB"
+        (blobs / "weights.incomplete").unlink()
+        assert (await engine.capabilities()).stage == "Starting vLLM"
+    finally:
+        vllm.may_start.set()
+        engine.stop()
 
 
 async def test_a_restart_ends_the_engine_and_loads_another(engine: InProcessEngine, vllm: StrawVllm) -> None:

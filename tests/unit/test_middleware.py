@@ -742,10 +742,10 @@ async def test_an_address_cannot_try_tokens_for_ever(linked: ASGIApp, tokens: li
 class GradioApp:
     """Of Gradio's app what tells who has logged in; answers whom our own routes would see."""
 
-    def __init__(self) -> None:
+    def __init__(self, keyed: tuple[str, ...] = ()) -> None:
         self.cookie_id = "abc"
         self.tokens = {"token": "ada"}
-        self.app = Login(self._answer, Tries())
+        self.app = Login(self._answer, Tries(), keyed)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         await PlainTextResponse(scope.get(ACCOUNT, "nobody"))(scope, receive, send)
@@ -788,6 +788,13 @@ async def test_without_a_login_nothing_else_is_answered(method: str, path: str) 
 )
 async def test_the_page_that_asks_for_the_login_is_shown(path: str) -> None:
     assert (await ask(GradioApp(), path=path)).text == "nobody"
+
+
+async def test_a_path_with_a_key_of_its_own_asks_for_that_instead() -> None:
+    app = GradioApp(("/v1/models",))
+    assert (await ask(app, path="/v1/models")).text == "nobody"
+    assert (await ask(app, path="/v1/models/x")).status_code == 401
+    assert (await ask(GradioApp(), path="/v1/models")).status_code == 401
 
 
 async def test_an_address_cannot_try_passwords_for_ever() -> None:

@@ -104,6 +104,28 @@ def test_a_data_folder_from_before_alembic_is_brought_up_to_date(folder: Path, v
     store.close()
 
 
+def test_a_chat_from_before_branches_becomes_one(folder: Path) -> None:
+    of_version(folder, 2)
+    fields = "id, owner, chat_id, position, role, status, model, created_at, text, reasoning, error"
+    later = [("q2", "chat", 4, "user"), ("r2", "chat", 5, "assistant"), ("other", "second", 0, "user")]
+    rows = "".join(
+        f"INSERT INTO messages ({fields}) VALUES"
+        f" ('{name}', '{ALICE}', '{chat}', {position}, '{role}', 'complete', '', 3, '{name}', '', '');"
+        for name, chat, position, role in later  # with the gap that a retry left
+    )
+    run(folder, f"INSERT INTO chats VALUES ('{ALICE}', 'second', 1, 2, ''); {rows}")
+    run(folder, f"INSERT INTO chats VALUES ('{ALICE}', 'empty', 1, 2, '')")
+
+    store = Store.open(folder)
+
+    assert [message.id for message in store.messages(ALICE, "chat")] == ["q", "r", "q2", "r2"]
+    assert [message.id for message in store.messages(ALICE, "second")] == ["other"]
+    assert store.messages(ALICE, "empty") == []
+    new = store.branches.retry(ALICE, "chat", "demo", max_messages=9)
+    assert new.versions == ("r2", new.id)
+    store.close()
+
+
 @pytest.mark.parametrize("version", [1, 2])
 def test_the_steps_lead_to_the_tables_that_a_new_database_gets(folder: Path, version: int) -> None:
     old, new = folder / "old", folder / "new"

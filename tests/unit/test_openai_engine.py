@@ -252,6 +252,18 @@ async def test_what_is_asked(engine: OpenAIEngine, upstream: Upstream) -> None:
     ]
 
 
+async def test_fields_of_a_models_own_go_with_each_request(upstream: Upstream) -> None:
+    upstream.steps = [text("A cat."), END]
+    http = httpx2.AsyncClient(transport=AsgiTransport(upstream, asyncio.get_running_loop()))
+    server = Server("", "http://in-process/v1", "")
+    engine = OpenAIEngine(server, http_client=http, extra={"stop_token_ids": [7], "vllm_xargs": {"n": 1}})
+
+    await events(engine)
+
+    assert upstream.requests[0]["stop_token_ids"] == [7]
+    assert upstream.requests[0]["vllm_xargs"] == {"n": 1}
+
+
 async def test_pictures_are_encoded_beside_the_event_loop(
     engine: OpenAIEngine, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:

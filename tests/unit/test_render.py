@@ -1,5 +1,6 @@
 """What the page shows of chats and replies."""
 
+import json
 import time
 from datetime import UTC, datetime
 from html.parser import HTMLParser
@@ -200,6 +201,38 @@ def test_while_the_model_loads_the_reply_says_how_far_it_is(seconds: float, word
     assert f"(Loading the weights, {words})" in html
 
 
+def test_an_answer_that_goes_on_stays_in_sight_while_the_rest_is_waited_for() -> None:
+    waiting = texts(render.reply(Draft()))
+    in_line = texts(render.reply(Draft(place=3)))
+
+    assert texts(render.reply(Draft("A red", cut=5))) == ["A red", *waiting]
+    assert texts(render.reply(Draft("A red", cut=5, place=3))) == ["A red", *in_line]
+    assert texts(render.reply(Draft("A red circle", cut=5))) == ["A red circle"]
+    assert render.growth(render.reply(Draft("A red", cut=5)), render.reply(Draft("A red circle", cut=5))) == {
+        "messages": render.reply(Draft("A red circle", cut=5))
+    }
+
+
+def test_each_row_says_what_can_be_done_with_it() -> None:
+    said = [
+        stored(id="q", images=(CAT, CAT), versions=("p", "q")),
+        stored(id="r", role="assistant", text="A", status=MessageStatus.CANCELLED, versions=("r",)),
+        stored(id="q2", text="one"),
+        stored(id="q3", images=(CAT,), left_out=True),
+        stored(id="r3", role="assistant", text="B", status=MessageStatus.INTERRUPTED),
+    ]
+
+    first, second, third, last = json.loads(render.rows(said))
+
+    assert (first["id"], first["versions"], first["cut"]) == ("q", ["p", "q"], False)
+    assert [picture["picture"] for picture in first["pictures"]] == [0, 1]
+    assert (second["versions"], second["cut"]) == ([], False)  # only the last goes on
+    assert (third["id"], third["of"], third["leftOut"]) == ("q3", ["q2", "q3"], False)
+    assert third["pictures"] == [{"name": HOSTILE, "of": ["q3"], "picture": 0, "leftOut": False}]
+    assert (last["role"], last["cut"]) == ("assistant", True)
+    assert render.rows([]) == "[]"
+
+
 def test_a_model_that_is_ready_is_not_said_to_load() -> None:
     assert texts(render.reply(Draft(), Capabilities(EngineState.READY))) == texts(render.reply(Draft()))
 
@@ -372,6 +405,12 @@ def test_a_models_name_cannot_write_into_the_page() -> None:
     assert 'data-model="&quot;&gt;&lt;img' in facts
     assert 'data-source="&lt;lab&gt;"' in facts
     assert render.model_facts(None) == ""
+
+
+def test_what_is_to_be_said_of_a_model_stands_below_its_facts() -> None:
+    facts = render.model_facts(ModelInfo("m", remarks=("A base model: it continues <text>.",)))
+
+    assert facts.endswith("<p>A base model: it continues &lt;text&gt;.</p>")
 
 
 def test_a_busy_server_is_waited_for_visibly() -> None:

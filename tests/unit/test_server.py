@@ -127,6 +127,11 @@ async def test_the_page_asks_for_one_model(http: httpx2.AsyncClient, engine: Fak
     ]
 
 
+def test_a_download_tells_the_time_that_is_left_and_no_other() -> None:
+    stage = "Downloading the model: 3.2 GB, 3 min left"
+    assert words(Capabilities(EngineState.LOADING, stage, 9.0, MODELS)) == stage
+
+
 @pytest.mark.parametrize(
     ("engine", "said"),
     [

@@ -165,7 +165,7 @@ def test_chats_lists_the_latest_activity_first_and_leaves_out_empty_ones(store: 
     answer(store, reply, "A cat.")
     assert [chat.id for chat in store.chats(ALICE)] == [first.id, second.id]
 
-    store.retry(ALICE, second.id, "demo")
+    store.branches.retry(ALICE, second.id, "demo", max_messages=1000)
     chats = store.chats(ALICE)
     assert [(chat.id, chat.message_count) for chat in chats] == [(second.id, 2), (first.id, 2)]
     assert store.chats(ALICE, limit=1) == chats[:1]
@@ -227,7 +227,6 @@ METHODS: dict[str, Callable[[Store, str, str, str], object]] = {
     "image_bytes": lambda store, owner, _, __: store.image_bytes(owner, picture().sha256),
     "messages": lambda store, owner, chat, _: store.messages(owner, chat),
     "rename_chat": lambda store, owner, chat, _: store.rename_chat(owner, chat, "Forged"),
-    "retry": lambda store, owner, chat, _: store.retry(owner, chat, "demo"),
     "thumbnail": lambda store, owner, _, __: store.thumbnail(owner, picture().sha256),
     "update_reply": lambda store, owner, _, reply: store.update_reply(
         owner, reply, text="Forged", reasoning="", status=MessageStatus.COMPLETE
@@ -550,25 +549,7 @@ def test_an_import_that_fails_leaves_nothing(store: Store, folder: Path) -> None
     assert picture_files(folder) == set()
 
 
-# Retrying, and what a killed server leaves
-
-
-def test_retry_replaces_the_reply_and_keeps_the_question(store: Store) -> None:
-    question, reply = ask(store, chat := store.create_chat(ALICE), "What?", picture())
-    answer(store, reply, "Bad answer")
-
-    new = store.retry(ALICE, chat.id, "other")
-
-    assert (new.status, new.text, new.model, new.position) == (MessageStatus.STREAMING, "", "other", 1)
-    assert new.id != reply.id
-    assert store.messages(ALICE, chat.id) == [question, new]
-    with pytest.raises(NotFoundError):  # a stream that still runs cannot write into the new reply
-        answer(store, reply, "Late")
-
-
-def test_retry_needs_a_reply(store: Store) -> None:
-    with pytest.raises(NotFoundError):
-        store.retry(ALICE, store.create_chat(ALICE).id, "demo")
+# What a killed server leaves
 
 
 def test_unfinished_replies_of_all_owners_become_interrupted(store: Store) -> None:

@@ -88,17 +88,17 @@ def test_every_script_is_found(store: Store, query: str) -> None:
 
 def test_a_text_that_changes_is_found_by_its_last_words(store: Store) -> None:
     chat = keep(store, "What is this?", "A tiger.")
-    reply = store.retry(ALICE, chat, "demo")
-    assert found(store, "tiger") == []
+    reply = store.branches.retry(ALICE, chat, "demo", max_messages=1000)
     for text, status in (("A li", "streaming"), ("A lion.", "cancelled"), ("A lynx.", "complete")):
         store.update_reply(ALICE, reply.id, text=text, reasoning="", status=MessageStatus(status))
 
     assert (found(store, "lion"), found(store, "lynx")) == ([], [chat])
+    assert found(store, "tiger") == [chat]  # which the reply before it said, and still does
 
 
 def test_what_was_cut_off_by_a_crash_is_found(store: Store) -> None:
     chat = keep(store, "What is this?")
-    reply = store.retry(ALICE, chat, "demo")
+    reply = store.branches.retry(ALICE, chat, "demo", max_messages=1000)
     store.update_reply(ALICE, reply.id, text="A lion.", reasoning="", status=MessageStatus.STREAMING)
 
     store.interrupt_unfinished()
@@ -153,7 +153,14 @@ def test_the_index_of_an_older_database_has_its_messages(tmp_path: Path) -> None
             database.execute(f"DROP TRIGGER message_search_{name}")
         for name in ("message_search", "message_search_ids"):
             database.execute(f"DROP TABLE {name}")
-        database.execute("ALTER TABLE chats DROP COLUMN imported")
+        for table, added in (
+            ("chats", "imported"),
+            ("chats", "leaf_id"),
+            ("messages", "parent_id"),
+            ("messages", "left_out"),
+            ("message_images", "left_out"),
+        ):
+            database.execute(f"ALTER TABLE {table} DROP COLUMN {added}")
         database.execute("UPDATE alembic_version SET version_num = '0003'")
         database.execute("UPDATE sightline_schema SET version = 3")
     database.close()

@@ -65,9 +65,9 @@ class Browser:
         assert answer.status_code == 200, answer.text
         return [Path(path) for path in answer.json()]
 
-    async def get(self, path: object) -> httpx2.Response:
+    async def get(self, path: object, query: str = "") -> httpx2.Response:
         # All of it encoded: a client would take ".." out of an address by itself.
-        return await self.http.get(f"/gradio_api/file={quote(str(path), safe='')}")
+        return await self.http.get(f"/gradio_api/file={quote(str(path), safe='')}{query}")
 
 
 def form(*files: tuple[str, bytes], field: str = "files") -> bytes:
@@ -324,6 +324,32 @@ async def test_ones_own_file_is_seen_as_a_small_jpeg(uploads: Uploads, kind: str
     assert "no-store" in answer.headers["cache-control"]
     shown = Pil.open(io.BytesIO(answer.content))
     assert (shown.format, shown.size) == ("JPEG", (400, 300))
+
+
+async def test_ones_own_file_is_seen_whole_as_it_would_be_sent(uploads: Uploads, pool: PicturePool) -> None:
+    mine = Browser(uploads)
+    good, bad = await mine.paths(("cat.jpg", b""), ("bad.png", b"bad"))
+    good.write_bytes(encoded("JPEG", (640, 480)))
+    sent = (await pool.load(good, "cat.jpg")).pictures[0]
+
+    whole = [await mine.get(path, "?size=whole") for path in (good, bad)]
+
+    assert (whole[0].content, whole[0].headers["content-type"]) == (sent.data, sent.media_type)
+    assert whole[1].content == DAMAGED.read_bytes()
+    assert (await Browser(uploads).get(good, "?size=whole")).status_code == 404
+    bad.unlink()
+    assert (await mine.get(bad, "?size=whole")).status_code == 404
+
+
+async def test_a_damaged_file_is_tried_once_however_often_it_is_asked_for(
+    uploads: Uploads, pool: PicturePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = Browser(uploads)
+    (path,) = await mine.paths(("bad.png", b"bad"))
+    first = (await mine.get(path, "?size=whole")).content
+    monkeypatch.setattr(pool, "load", None)  # whoever calls it fails
+
+    assert (await mine.get(path, "?size=whole")).content == first
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])

@@ -252,6 +252,7 @@ def test_without_a_model_the_demo_is_started() -> None:
         *("--model", str(DEMO_MODEL), *DASHES.split()),
         *("--served-model-name", DEMO_NAME),
         *("--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}'),
+        *("--override-generation-config", '{"temperature": 0.3}'),
     )
     named = [plan_engine(DEMO_NAME, []), plan_engine(None, [DEMO_NAME]), plan_engine(None, [], DEMO_NAME)]
     assert [(plan.argv, plan.reason) for plan in named] == [(plan.argv, "you named it")] * 3

@@ -1,0 +1,1 @@
+"""Launch recipes of model families, what each model needs, and what fits this machine."""

@@ -1,0 +1,54 @@
+"""What the Hugging Face hub says of a model, asked only where a model is to be chosen by itself."""
+
+import os
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+TIMEOUT_S = 5.0
+
+
+class Access(StrEnum):
+    """Whether a model can be had: what ``--model auto`` asks before it decides."""
+
+    HERE = "on this machine already"
+    OPEN = "free to download"
+    GATED = "its owner has not granted you access"
+    AWAY = "the hub cannot be reached"
+
+
+def access(model: str, environment: Mapping[str, str] = os.environ, hub: Any = None) -> Access:
+    """Whether this machine has a model, or can get it with the person's token. ``hub`` is for tests."""
+    if is_cached(model, environment):
+        return Access.HERE
+    if hub is None:
+        # Read when the package is imported, which nobody else has done yet.
+        os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+        from huggingface_hub import HfApi  # noqa: PLC0415 - takes a moment, and is rarely wanted
+
+        hub = HfApi()
+    from huggingface_hub.errors import GatedRepoError  # noqa: PLC0415
+
+    try:
+        if hub.model_info(model, timeout=TIMEOUT_S).gated:
+            hub.auth_check(model)
+    except GatedRepoError:
+        return Access.GATED
+    except Exception:  # whatever its client raises where there is no network, or none is wanted
+        return Access.AWAY
+    return Access.OPEN
+
+
+def cache_folder(model: str, environment: Mapping[str, str]) -> Path:
+    """Where the hub's client keeps a model on this machine."""
+    home = environment.get("HF_HOME") or str(Path.home() / ".cache" / "huggingface")
+    cache = Path(environment.get("HF_HUB_CACHE") or Path(home) / "hub")
+    return cache / f"models--{model.replace('/', '--')}"
+
+
+def is_cached(model: str, environment: Mapping[str, str]) -> bool:
+    """Whether the hub's cache holds weights of it, and none that are still coming."""
+    folder = cache_folder(model, environment)
+    weights = [file for file in folder.glob("snapshots/*/*.safetensors") if file.exists()]
+    return bool(weights) and not any(folder.glob("blobs/*.incomplete"))

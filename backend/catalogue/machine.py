@@ -1,0 +1,62 @@
+"""The GPUs of this machine, as NVIDIA's own command tells them: importing torch for it would take seconds."""
+
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+SMI = "nvidia-smi"
+QUERY = ("--query-gpu=index,uuid,name,memory.total,compute_cap", "--format=csv,noheader,nounits")
+SMI_TIMEOUT_S = 10.0
+MIB = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One GPU; ``capability`` is CUDA's compute capability, 0 where the driver does not tell it."""
+
+    name: str
+    memory: int
+    capability: float = 0.0
+
+
+def read_gpus(environment: Mapping[str, str], ask: Callable[[], str] | None = None) -> tuple[Gpu, ...]:
+    """The GPUs that programs started here may use; none where there is no NVIDIA driver, or it fails."""
+    rows = [row.split(", ") for row in (ask or _ask_driver)().splitlines()]
+    found = {row[0]: row for row in rows if len(row) == 5 and row[3].strip().isdecimal()}
+    return tuple(
+        Gpu(name, int(memory) * MIB, _number(capability))
+        for _, _, name, memory, capability in _visible(found, environment.get("CUDA_VISIBLE_DEVICES"))
+    )
+
+
+def _visible(found: Mapping[str, list[str]], named: str | None) -> list[list[str]]:
+    """Those that CUDA_VISIBLE_DEVICES names by number or UUID, up to the first that is none (CUDA's rule)."""
+    if named is None:
+        return list(found.values())
+    chosen = []
+    for word in filter(None, map(str.strip, named.split(","))):
+        fits = [row for index, row in found.items() if index == word or row[1].startswith(word)]
+        if len(fits) != 1:
+            break
+        chosen.append(fits[0])
+    return chosen
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:  # "[N/A]"
+        return 0.0
+
+
+def _ask_driver() -> str:
+    command = shutil.which(SMI)
+    if command is None:
+        return ""
+    try:
+        return subprocess.run(  # noqa: S603 - found on the person's own PATH, with fixed arguments
+            [command, *QUERY], capture_output=True, text=True, timeout=SMI_TIMEOUT_S, check=True
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ""

@@ -1,0 +1,128 @@
+"""What ``sightline models`` prints: the catalogue beside this machine."""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from backend.catalogue.fit import WANTED_CONTEXT, Fit, fit
+from backend.catalogue.launch import REMOTE_CODE, serve_line
+from backend.catalogue.machine import Gpu
+from backend.catalogue.memory import GIB, SHARE, cache, needed, weights
+from backend.catalogue.recipe import Model, Recipe
+
+UNKNOWN = "?"  # in no source; docs/models.md says where these were looked for
+HEAD = ("FAMILY", "MODEL", "LICENCE", "GATED", "GIB", "HERE")
+
+
+def rows(
+    recipes: Sequence[Recipe], gpus: Sequence[Gpu], wanted: int = WANTED_CONTEXT
+) -> list[dict[str, Any]]:
+    """One object for each model, as ``--json`` has them; ``null`` is what is not known."""
+    return [
+        _row(recipe, model, fit(recipe, model, gpus, wanted), wanted) for recipe, model in _pairs(recipes)
+    ]
+
+
+def as_json(recipes: Sequence[Recipe], gpus: Sequence[Gpu], wanted: int = WANTED_CONTEXT) -> str:
+    """The rows for programs."""
+    return json.dumps(rows(recipes, gpus, wanted), ensure_ascii=False, indent=1)
+
+
+def as_text(recipes: Sequence[Recipe], gpus: Sequence[Gpu], wanted: int = WANTED_CONTEXT) -> str:
+    """The rows for people, and what the figures mean."""
+    cells = [HEAD, *(_cells(row) for row in rows(recipes, gpus, wanted))]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(HEAD))]
+    lines = [
+        "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    ]
+    lines += ["", machine_line(gpus)]
+    lines += [
+        f"GIB: weights, the cache for one conversation of {wanted:,} tokens or the model's context, and work "
+        "space. ?: not found.",
+        "“sightline models show MODEL” prints a model's facts and its line for vllm serve.",
+    ]
+    return "\n".join(lines)
+
+
+def show(recipe: Recipe, model: Model, gpus: Sequence[Gpu], wanted: int = WANTED_CONTEXT) -> str:
+    """Everything that is known of one model, and how it is started here."""
+    way = fit(recipe, model, gpus, wanted)
+    lines = [f"{model.id} ({recipe.name})", ""]
+    lines += [f"{name:<12} {told}" for name, told in _facts(recipe, model, way)]
+    lines += ["", machine_line(gpus), "", serve_line(recipe, model, way)]
+    return "\n".join(lines)
+
+
+def machine_line(gpus: Sequence[Gpu]) -> str:
+    """The GPUs, in a sentence."""
+    if not gpus:
+        return "This machine has no NVIDIA GPU that can be used."
+    smallest = min(gpu.memory for gpu in gpus) / GIB
+    return (
+        f"This machine: {len(gpus)} x {gpus[0].name}, {smallest:.0f} GiB each, of which vLLM takes "
+        f"{SHARE:.0%} by default."
+    )
+
+
+def _pairs(recipes: Sequence[Recipe]) -> Iterator[tuple[Recipe, Model]]:
+    return ((recipe, model) for recipe in recipes for model in recipe.models)
+
+
+def _row(recipe: Recipe, model: Model, way: Fit, wanted: int) -> dict[str, Any]:
+    tokens = min(wanted, model.context or wanted)
+    return {
+        "family": recipe.name,
+        "id": model.id,
+        "format": recipe.format,
+        "licence": model.licence,
+        "gated": model.gated,
+        "parameters": model.parameters,
+        "weights_bytes": weights(model),
+        "bytes": needed(model, tokens),
+        "context": model.context,
+        "pictures": "image" in recipe.modalities,
+        "video": "video" in recipe.modalities,
+        "needs_remote_code": recipe.needs_remote_code,
+        "here": str(way),
+        "start": {
+            "context": way.context if way.runs else None,
+            "images": way.images if way.runs else None,
+            "gpus": way.gpus if way.runs else None,
+            "quantised": way.quantised,
+        },
+    }
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    gated = {True: "yes", False: "no", None: UNKNOWN}[row["gated"]]
+    size = f"{row['bytes'] / GIB:.0f}" if row["bytes"] else UNKNOWN
+    return (row["family"], row["id"], row["licence"] or UNKNOWN, gated, size, row["here"])
+
+
+def _facts(recipe: Recipe, model: Model, way: Fit) -> Iterator[tuple[str, str]]:
+    yield "sees", ", ".join(recipe.modalities) or "nothing"
+    yield "licence", model.licence or "not found"
+    yield "gated", {True: "yes", False: "no", None: "not found"}[model.gated]
+    size, each = weights(model), cache(model, 1024)
+    if size is not None:
+        yield "weights", f"{size / GIB:.1f} GiB ({model.dtype})"
+    if each is not None:
+        yield "cache", f"{each / 2**20:.0f} MiB for each 1,024 tokens"
+    if model.context:
+        yield "context", f"{model.context:,} tokens"
+    if recipe.since or recipe.until:
+        yield (
+            "vLLM",
+            " ".join(
+                filter(None, (recipe.since and f"from {recipe.since}", recipe.until and f"to {recipe.until}"))
+            ),
+        )
+    if recipe.by_transformers:
+        yield "", "later ones run it by transformers' own code"
+    if recipe.needs_remote_code:
+        yield "code", f"brings its own: {REMOTE_CODE} lets it run, which only you can decide"
+    if recipe.note:
+        yield "note", recipe.note
+    yield "here", str(way)
+    yield "sources", "\n             ".join(recipe.sources)

@@ -1,0 +1,100 @@
+"""Handlers of what can be done with a single message: edit it, turn to another version of it."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from backend.errors import NotFoundError, SightlineError
+from backend.types import StoredMessage
+from ui import render
+from ui.chat import Chat, View
+from ui.payload import forget_upload, read_composer, read_id
+from ui.visitors import require_owner
+
+# The page's own half: it knows which button was pressed, and what the composer held before.
+JS_TURN = "(turn, ...rest) => [sightline.turn(), ...rest]"
+JS_EDIT = "(turn, chat, composer) => [sightline.beginEdit(composer), chat, composer]"
+JS_ROWS = "rows => sightline.rows(rows)"
+JS_EDITING = "(editing, composer) => sightline.editing(editing, composer)"
+EDITING = """
+<p class="notice" role="status">You are editing a question. What you send is another version of it; the old
+one stays.</p>
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Messages:
+    """The handlers, and what they need. ``turn`` is the id of a message, as the page's script posts it."""
+
+    chat: Chat
+
+    async def edit(self, turn: Any, posted_id: Any, _composed: Any, request: gr.Request) -> View:
+        """Put a question with its pictures into the composer; sent from there it is another version."""
+        try:
+            owner = require_owner(request)
+            question = await asyncio.to_thread(self._question, owner, read_id(posted_id), read_id(turn))
+            files = await asyncio.to_thread(self._lay_down, owner, question)
+        except SightlineError as error:
+            return View(notice=render.notice(str(error)))
+        value = {"text": question.text, "files": files}
+        return View(composer=gr.update(value=value), notice="", editing=question.id)
+
+    async def cancel(self, composed: Any, request: gr.Request) -> View:
+        """Leave the question as it is. The script puts back what was in the composer before."""
+        try:
+            owner = require_owner(request)
+        except SightlineError as error:
+            return View(notice=render.notice(str(error)))
+        for upload in read_composer(composed, self.chat.uploads.of(owner)).uploads:
+            await asyncio.to_thread(forget_upload, upload)
+        return View(notice="", editing="")
+
+    async def turn_to(self, turn: Any, posted_id: Any, request: gr.Request) -> View:
+        """Show another version of a message, and what followed it."""
+        chat_id = read_id(posted_id)
+        try:
+            owner = require_owner(request)
+            with self.chat.replies.claim(owner, chat_id):  # a reply grows at the end of what is shown
+                await asyncio.to_thread(self.chat.store.branches.show, owner, chat_id, read_id(turn))
+            return await self.chat.show(owner, chat_id, self.chat.pages.turn(request))
+        except SightlineError as error:
+            return View(notice=render.notice(str(error)))
+
+    def _question(self, owner: str, chat_id: str, message_id: str) -> StoredMessage:
+        for message in self.chat.store.messages(owner, chat_id):
+            if message.id == message_id and message.role == "user":
+                return message
+        raise NotFoundError("This message does not exist.", "It may have been deleted; reload the page.")
+
+    def _lay_down(self, owner: str, question: StoredMessage) -> list[Any]:
+        """The pictures of a question as files of the composer: the same bytes, so the same pictures again."""
+        return [
+            self.chat.lay_down(owner, self.chat.store.image_bytes(owner, image.sha256)[1], image.name)
+            for image in question.images
+        ]
+
+
+def editing_row() -> gr.Button:
+    """What stands above the composer while it holds a question that was asked before; its way out."""
+    with gr.Row(elem_id="editing-row"):
+        gr.HTML(EDITING, padding=False)
+        return gr.Button("Cancel", size="sm", min_width=60, scale=0, elem_id="cancel-edit")
+
+
+def connect(
+    handlers: Messages, view: View, cancel: gr.Button, asked: list[Any], quick: dict[str, Any]
+) -> None:
+    """Say which handler answers what. ``view`` are the components that a ``View`` changes."""
+    turn = gr.Textbox(visible="hidden", elem_id="turn")
+    edit = gr.Button(visible="hidden", elem_id="edit-turn")
+    show = gr.Button(visible="hidden", elem_id="show-turn")
+    resume = gr.Button(visible="hidden", elem_id="resume-turn")
+    changed, chat_id = list(view), view.chat_id
+    edit.click(handlers.edit, [turn, chat_id, view.composer], changed, js=JS_EDIT, **quick)
+    show.click(handlers.turn_to, [turn, chat_id], changed, js=JS_TURN, **quick)
+    resume.click(handlers.chat.resume, [chat_id, *asked], changed, **quick)
+    cancel.click(handlers.cancel, [view.composer], changed, **quick)
+    view.rows.change(None, [view.rows], None, js=JS_ROWS, **quick)
+    view.editing.change(None, [view.editing, view.composer], [view.composer], js=JS_EDITING, **quick)
