@@ -473,6 +473,8 @@
     document.body.classList.toggle("captions", isCaptions);
     document.querySelector("#tab-chat").setAttribute("aria-selected", String(!isCaptions));
     document.querySelector("#tab-captions").setAttribute("aria-selected", String(isCaptions));
+    document.querySelector("#tab-chat").tabIndex = isCaptions ? -1 : 0; // one stop for both, arrows go between
+    document.querySelector("#tab-captions").tabIndex = isCaptions ? 0 : -1;
     place().hidden = !isCaptions;
     history.replaceState(null, "", isCaptions ? "#captions" : location.pathname + location.search);
     if (isCaptions) { draw(); look(); }
