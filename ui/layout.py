@@ -43,7 +43,8 @@ HEADER = """
   <h1>Sightline</h1>
   <div class="tabs" role="tablist" aria-label="What to do">
     <button role="tab" id="tab-chat" aria-selected="true">Chat</button>
-    <button role="tab" id="tab-captions" tabindex="-1" aria-selected="false" aria-controls="captions">Captions</button>
+    <button role="tab" id="tab-captions" tabindex="-1" aria-selected="false"
+      aria-controls="captions">Captions</button>
   </div>
   <span id="engine-status" class="status" role="status"></span>
 </header>
