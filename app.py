@@ -20,7 +20,7 @@ from backend.config import ENV_PREFIX, Settings, flag, load_settings
 from backend.errors import ConfigError, EngineError, SightlineError
 from backend.types import Detail
 
-COMMANDS = ("serve", "ask", "models")
+COMMANDS = ("serve", "ask", "caption", "models")
 # The settings that a single question has use for.
 ASK_SETTINGS = frozenset(
     {"model", "base_url", "api_key_file", "data_dir", "system_prompt", "max_file_mb", "max_megapixels"}
@@ -204,6 +204,109 @@ def ask(
         asyncio.run(asking.run(settings, plan, question, printer))
     except KeyboardInterrupt:
         os._exit(INTERRUPTED)  # at once: the thread in which a model loads may still run
+
+
+@cli.command(context_settings=PASS_ON, options_metavar="FOLDER [OPTIONS] [VLLM FLAGS]")
+@_with_settings(ASK_SETTINGS)
+def caption(
+    context: typer.Context,
+    *,
+    env_file: EnvFile = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="sentence (the default), detailed, alt, tags, ocr, training, product or fields."),
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="Your own words; {filename} and {existing} stand for the picture's.")
+    ] = None,
+    schema: Annotated[
+        Path | None,
+        typer.Option(help='JSON file of fields to fill in: {"colour": "text"}, or a JSON schema.'),
+    ] = None,
+    trigger: Annotated[str, typer.Option(help="The word that training captions begin with.")] = "",
+    language: Annotated[str, typer.Option(help="The captions' language. [default: the model's]")] = "",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for what comes out. [default: beside the pictures]")
+    ] = None,
+    format: Annotated[
+        str, typer.Option(help="Of txt, caption and json (beside each picture), csv, jsonl, imagefolder.")
+    ] = "txt,csv",
+    existing: Annotated[
+        Literal["skip", "overwrite", "append", "both"],
+        typer.Option(help="Of captions that lie there; both: they stay, and the new ones are in the tables."),
+    ] = "skip",
+    column: Annotated[str, typer.Option(help="Column of a CSV that names the pictures.")] = "",
+    temperature: Annotated[float | None, typer.Option(min=0, max=2, help="[default: 0.2]")] = None,
+    top_p: Annotated[float | None, typer.Option(min=0.01, max=1)] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="The longest answer. [default: by preset]")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0)] = None,
+    detail: Annotated[Detail, typer.Option(help="Size of the pictures that the model gets.")] = Detail.AUTO,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with what an earlier run left.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try again what failed in an earlier run.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Count pictures, estimate tokens and time, keep nothing.")
+    ] = False,
+    **flags: Any,
+) -> None:
+    """Caption all pictures of a folder, with a file beside each and a table of all.
+
+    FOLDER may also be a picture, a ZIP, a CSV with a column of addresses or paths, a .txt of addresses, or a
+    web address. The model is loaded into this process: the demo model, or the one that --model names; with
+    --base-url or OPENAI_BASE_URL it is a server's. What was done is kept, whatever happens: --resume goes on.
+    The status is 0 when all is done, 3 when some pictures failed, 130 after Ctrl-C.
+
+    \b
+      sightline caption photos --preset alt --format txt,csv
+      sightline caption photos --resume
+      sightline caption album.zip --prompt "Who is in {filename}?" --base-url http://localhost:8000/v1
+    """
+    from backend import asking, caption_command
+    from backend.captioning.values import Existing
+    from backend.start import plan_start
+    from backend.types import Sampling
+
+    settings = _settings(flags, env_file)
+    words, vllm_flags = asking.split_words(context.args)
+    if len(words) != 1:
+        raise ConfigError("There is one folder to caption.", "Write it first: sightline caption FOLDER")
+    order = caption_command.Order(
+        words[0],
+        preset,
+        prompt,
+        schema,
+        trigger,
+        language,
+        out,
+        format,
+        Existing(existing),
+        column,
+        Sampling(temperature, top_p, max_tokens, seed),
+        detail,
+        resume,
+        retry_failed,
+        dry_run,
+    )
+    plan = plan_start(
+        settings,
+        flags["model"],
+        vllm_flags,
+        os.environ,
+        has_vllm=_has_vllm(),
+        one_only=True,
+        own_flags=_flags(context),
+    )
+    if plan.engine is not None:
+        _prepare_vllm(settings, local_model=plan.engine.is_local)
+    printer = asking.Printer(sys.stdout, sys.stderr, as_json=False)
+    try:
+        status = asyncio.run(caption_command.run(settings, plan, order, printer))
+    except KeyboardInterrupt:
+        os._exit(INTERRUPTED)  # as above
+    raise typer.Exit(status)
 
 
 @cli.command(options_metavar="[show MODEL] [OPTIONS]")

@@ -5,7 +5,7 @@ import difflib
 import json
 import shutil
 import unicodedata
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Sequence
 from contextlib import aclosing, asynccontextmanager, closing, suppress
 from dataclasses import asdict, dataclass
 from multiprocessing import resource_tracker
@@ -176,7 +176,7 @@ async def run(settings: Settings, plan: StartPlan, question: Question, printer: 
     if settings.system_prompt and messages[0].role != "system":
         messages = (Message("system", (Text(settings.system_prompt),)), *messages)
     try:
-        async with _own_engine(plan.engine, settings, printer) as engine:
+        async with own_engine(plan.engine, settings, printer) as engine:
             router = Router(engine, plan.servers, settings.idle_timeout_s, plan.corrections)
             try:
                 model = await choose(router, None if engine else settings.model, printer)
@@ -188,10 +188,16 @@ async def run(settings: Settings, plan: StartPlan, question: Question, printer: 
 
 
 @asynccontextmanager
-async def _own_engine(
-    plan: EnginePlan | None, settings: Settings, printer: Printer
+async def own_engine(
+    plan: EnginePlan | None,
+    settings: Settings,
+    printer: Printer,
+    spared: Callable[[], Collection[int]] = frozenset,
 ) -> AsyncGenerator[InProcessEngine | None, None]:
-    """vLLM in this process for as long as it is asked; none without a plan."""
+    """vLLM in this process for as long as it is asked; none without a plan.
+
+    Its end spares those of this process's children that ``spared`` names.
+    """
     if plan is None:
         yield None
         return
@@ -203,7 +209,7 @@ async def _own_engine(
         raise ConfigError(
             "The data folder cannot be written.", "Choose another with --data-dir, or free some space on it."
         ) from error
-    engine = InProcessEngine(plan, log, idle_timeout_s=settings.idle_timeout_s)
+    engine = InProcessEngine(plan, log, idle_timeout_s=settings.idle_timeout_s, spared=spared)
     # Here, since it lets Ctrl-C through to what its own thread starts (CPython 3.11), which is not to get it.
     resource_tracker.ensure_running()
     engine.start()
@@ -304,10 +310,14 @@ async def ask(router: Router, request: ChatRequest, printer: Printer) -> None:
 
 def _for_terminal(error: EngineError) -> EngineError:
     """The same, where there is no page with a button and settings."""
-    action = error.action
+    return type(error)(error.what, in_other_words(error.action))
+
+
+def in_other_words(text: str) -> str:
+    """What the page's sentences say, where there is no page."""
     for on_page, here in IN_OTHER_WORDS:
-        action = action.replace(on_page, here)
-    return type(error)(error.what, action)
+        text = text.replace(on_page, here)
+    return text
 
 
 async def _loading(router: Router, model: str, printer: Printer) -> None:

@@ -122,6 +122,12 @@ class Settings(BaseSettings):
     max_message_mb: int = Field(100, ge=1, description="Megabytes of all files of a message together.")
     max_images_per_chat: int = Field(50, ge=1, description="Pictures per chat.")
     max_message_chars: int = Field(100_000, ge=1, description="Characters per message.")
+    max_caption_pictures: int = Field(
+        200, ge=1, description="Pictures per captioning job of a visitor; operators may have any number."
+    )
+    caption_folders: Words = Field(
+        (), description="Folders of this machine whose pictures operators may caption, comma-separated."
+    )
     max_import_mb: int = Field(50, ge=1, description="Megabytes per file that is imported as a chat.")
     max_chat_messages: int = Field(1000, ge=2, description="Messages per chat.")
     decode_workers: int = Field(

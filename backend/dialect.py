@@ -3,6 +3,7 @@
 Wire format: OpenAI API reference, "Create chat completion".
 """
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ CONTINUE = "continue_final_message"
 BEGIN = "add_generation_prompt"
 NOT_OPENAIS = frozenset({CONTINUE, BEGIN})
 SAMPLING_FIELDS = ("temperature", "top_p", "seed")
-OPTIONAL_FIELDS = ("stream_options", *SAMPLING_FIELDS)
+OPTIONAL_FIELDS = ("stream_options", "response_format", *SAMPLING_FIELDS)
 # For servers that always begin a new answer: what was cut is then one of two.
 GO_ON = (
     "Your last answer was cut off. Go on with it exactly where it ended: write only what is missing, "
@@ -44,7 +45,7 @@ class Dialect:
 
 
 def wire_body(request: ChatRequest, dialect: Dialect) -> dict[str, Any]:
-    """The request as JSON, for a streamed answer."""
+    """The request as JSON; for a streamed answer, unless nobody watches it grow."""
     sampling = wire_sampling(request.sampling)
     if "max_tokens" in sampling:
         sampling[dialect.max_tokens] = sampling.pop("max_tokens")
@@ -53,15 +54,31 @@ def wire_body(request: ChatRequest, dialect: Dialect) -> dict[str, Any]:
         fields = {CONTINUE: True, BEGIN: False}
     elif request.continues:
         messages = (*messages, Message("user", (Text(GO_ON),)))
-    body = {
+    body: dict[str, Any] = {
         "model": request.model,
         "messages": wire_messages(messages, dialect),
         **sampling,
         **fields,
-        "stream": True,
-        "stream_options": {"include_usage": True},
+        "stream": not request.in_one_piece,
     }
+    if not request.in_one_piece:
+        body["stream_options"] = {"include_usage": True}
+    if request.schema:
+        body["response_format"] = wire_schema(json.loads(request.schema))
     return {name: value for name, value in body.items() if name not in dialect.without}
+
+
+def wire_schema(schema: dict[str, Any]) -> dict[str, Any]:
+    """The form that an answer is held to (OpenAI, "Structured outputs"; vLLM reads the same).
+
+    OpenAI holds answers strictly only to schemas that name all fields as required, and no others.
+    """
+    properties = schema.get("properties", {})
+    closed = schema.get("additionalProperties") is False and set(schema.get("required", ())) == set(
+        properties
+    )
+    named = {"name": "fields", "schema": schema, **({"strict": True} if closed else {})}
+    return {"type": "json_schema", "json_schema": named}
 
 
 def wire_messages(messages: Sequence[Message], dialect: Dialect = Dialect()) -> list[dict[str, Any]]:

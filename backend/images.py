@@ -93,6 +93,7 @@ def load_pictures(
     pages: range = ALL_PAGES,
     *,
     vision: Vision | None = None,
+    for_people: bool = True,
 ) -> Loaded:
     """Decode a file and make of it the pictures that are stored, shown and given to a model.
 
@@ -102,17 +103,17 @@ def load_pictures(
     over white, colours converted to sRGB, reduced to what ``detail`` makes of ``limits.longest_side`` and
     of the model's ``vision``, and encoded without any metadata: as PNG where the source was lossless,
     unless that is large, otherwise as JPEG. A JPEG that is all this already keeps its pixels as they were
-    coded. The same bytes give the same result.
+    coded. The same bytes give the same result. Where it is not ``for_people``, there is no thumbnail.
 
     Synchronous, and thread-safe except for PDF; takes at most about 17 bytes of memory per pixel.
 
     Raises ImageError, and nothing else, for whatever cannot be taken.
     """
     shown = shown_name(name)
-    limits = limits_for(vision, limits, detail)
+    limits = limits_for(vision, limits, detail, for_people=for_people)
     try:
         frames = list(_frames(data, shown, limits, pages))
-        pictures = tuple(_finish(frame, shown) for frame in frames)
+        pictures = tuple(_finish(frame, shown, for_people) for frame in frames)
     except Refusal as refusal:
         raise ImageError(f"“{shown}” {refusal.reason}", refusal.action) from None
     except NoPagesError:
@@ -145,11 +146,11 @@ def shown_name(name: str) -> str:
     return visible if len(visible) <= MAX_NAME_CHARS else f"{visible[: MAX_NAME_CHARS - 20]}…{visible[-19:]}"
 
 
-def _finish(frame: _Frame, name: str) -> Image:
+def _finish(frame: _Frame, name: str, for_people: bool) -> Image:
     """The picture with its thumbnail, encoded."""
     frame.picture.info.clear()  # Pillow would write a profile or comment found there into the new file
     data, media_type = frame.encoded or encoding.encode(frame.picture, frame.lossless, frame.colour)
-    small = encoding.thumbnail(frame.picture)
+    small = encoding.thumbnail(frame.picture) if for_people else b""
     return Image(hashlib.sha256(data).hexdigest(), media_type, *frame.picture.size, data, name, small)
 
 

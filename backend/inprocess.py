@@ -301,7 +301,7 @@ class InProcessEngine:
             )
             if self._stopping.is_set():
                 return
-            self._served_name, self._models = await _menu(client, self._plan, arguments, engine.model_config)
+            self._served_name, self._models = await _menu(client, self._plan, arguments, engine.vllm_config)
             self._client.set_result(client)
             self._change(_Status(EngineState.READY, time.monotonic()))
             while not self._stopping.is_set() and not engine.errored:  # noqa: ASYNC110 - no event for either
@@ -335,13 +335,14 @@ class InProcessEngine:
 
 
 async def _menu(
-    client: OpenAIEngine, plan: EnginePlan, arguments: argparse.Namespace, model_config: Any
+    client: OpenAIEngine, plan: EnginePlan, arguments: argparse.Namespace, config: Any
 ) -> tuple[str, tuple[ModelInfo, ...]]:
     """What vLLM calls its model; and that model under the name that the person gave, then adapters.
 
-    The picture limit, whether it reasons, and how it reads a picture are known only here: vLLM's list of
-    models does not tell them.
+    The picture limit, whether it reasons, how it reads a picture and how many requests it answers at the same
+    time are known only here: vLLM's list of models does not tell them.
     """
+    model_config, parallel = config.model_config, config.scheduler_config.max_num_seqs
     multimodal = model_config.multimodal_config
     limit = multimodal.get_limit_per_prompt("image") if multimodal is not None else 0
     reasons = bool(getattr(arguments, "reasoning_parser", None))
@@ -351,7 +352,7 @@ async def _menu(
         (multimodal.mm_processor_kwargs if multimodal is not None else None) or {},
     )
     served = [
-        dataclasses.replace(model, image_limit=limit, reasoning=reasons, vision=vision)
+        dataclasses.replace(model, image_limit=limit, reasoning=reasons, vision=vision, parallel=parallel)
         for model in (await client.capabilities()).models
     ]
     own_names = arguments.served_model_name or [served[0].id]

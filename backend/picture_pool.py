@@ -79,13 +79,14 @@ class PicturePool:
         *,
         pages: range = ALL_PAGES,
         vision: Vision | None = None,
+        for_people: bool = True,
         who: Hashable = None,
     ) -> Loaded:
         """See ``images.load_pictures``. A file's path is better than its bytes, which cross to a process.
 
-        ``vision`` is how the model reads pictures. Waits for its turn, which comes to each ``who`` alike:
-        somebody's hundred slow files hold up others' by one each at most. A call that is cancelled ends the
-        process that works for it.
+        ``vision`` is how the model reads pictures; ``for_people``: they look at it too. Waits for its turn,
+        which comes to each ``who`` alike: somebody's hundred slow files hold up others' by one each at most.
+        A call that is cancelled ends the process that works for it.
 
         Raises:
             ImageError: the file cannot be taken, for a reason of its own or of this pool's limits.
@@ -94,7 +95,15 @@ class PicturePool:
         size = len(source) if isinstance(source, bytes) else images.max_bytes
         seconds = self._limits.seconds
         task = functools.partial(
-            picture_worker.load, source, name, images, detail, pages=pages, vision=vision, seconds=seconds
+            picture_worker.load,
+            source,
+            name,
+            images,
+            detail,
+            pages=pages,
+            vision=vision,
+            for_people=for_people,
+            seconds=seconds,
         )
         async with (
             self._bytes.place(who, units=min(size, images.max_bytes, self._limits.bytes_in_flight)),

@@ -59,6 +59,7 @@ def load(
     *,
     pages: range,
     vision: Vision | None,
+    for_people: bool,
     seconds: float,
 ) -> Loaded:
     """See ``images.load_pictures``; of a path the file is read here.
@@ -77,7 +78,7 @@ def load(
                     source = file.read(limits.max_bytes + 1)
             except OSError:
                 raise ImageError(f"“{shown_name(name)}” is no longer here.", "Add it again.") from None
-        return load_pictures(source, name, limits, detail, pages, vision=vision)
+        return load_pictures(source, name, limits, detail, pages, vision=vision, for_people=for_people)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
 

@@ -23,26 +23,29 @@ def longest_side(detail: Detail, auto: int) -> int:
             return auto
 
 
-def auto_side(vision: Vision | None, most: int) -> int:
+def auto_side(vision: Vision | None, most: int, least: int = LOW_SIDE) -> int:
     """The longest side for ``Detail.AUTO``: what the model looks at, where that is known and below ``most``.
 
-    Never less than for ``Detail.LOW``: people look at the pictures of a chat too.
+    Never less than ``least``, that of ``Detail.LOW``: people look at the pictures of a chat too.
     """
-    return most if vision is None or vision.side is None else min(max(vision.side, LOW_SIDE), most)
+    return most if vision is None or vision.side is None else min(max(vision.side, least), most)
 
 
-def limits_for(vision: Vision | None, limits: ImageLimits, detail: Detail) -> ImageLimits:
+def limits_for(
+    vision: Vision | None, limits: ImageLimits, detail: Detail, *, for_people: bool = True
+) -> ImageLimits:
     """What is kept of a picture for this model and detail, where ``limits`` are the installation's.
 
     So reduced that the model's own processor finds nothing left to do, unless somebody asked for more than
-    the model looks at.
+    the model looks at, or it is ``for_people`` too.
     """
-    side = longest_side(detail, auto_side(vision, limits.longest_side))
+    least = LOW_SIDE if for_people else 1
+    side = longest_side(detail, auto_side(vision, limits.longest_side, least))
     if vision is None:
         return replace(limits, longest_side=side)
     pixels = None
     if vision.pixels is not None and detail is Detail.AUTO:
-        pixels = max(vision.pixels[1], LOW_SIDE**2)
+        pixels = max(vision.pixels[1], least**2)
     return replace(limits, longest_side=side, side_multiple=vision.patch, kept_pixels=pixels)
 
 

@@ -63,12 +63,18 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """``continues``: the last message is a reply of the model's own, with which the answer is to go on."""
+    """``schema`` is a JSON schema, as text, that the answer is to fit.
+
+    ``in_one_piece``: nobody watches the answer grow, so it comes at its end, which costs its server less.
+    ``continues``: the last message is a reply of the model's own, with which the answer is to go on.
+    """
 
     model: str
     messages: tuple[Message, ...]
     sampling: Sampling = Sampling()
     continues: bool = False
+    schema: str = ""
+    in_one_piece: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +252,8 @@ class ModelInfo:
     ``id`` is what its server calls it, ``source`` the server's name, empty for the model in this
     process. ``context_length`` is in tokens, ``image_limit`` in pictures per prompt (the whole
     conversation; 0: it does not see), ``box_dialect`` names the form in which it gives boxes.
-    ``vision`` is known only of some models in this process; ``remarks`` are sentences about one for people.
+    ``vision`` is known only of some models in this process; ``remarks`` are sentences about one for people;
+    ``parallel``, how many requests it answers at the same time, is known of all in this process.
     """
 
     id: str
@@ -258,6 +265,7 @@ class ModelInfo:
     box_dialect: str | None = None
     vision: Vision | None = None
     remarks: tuple[str, ...] = ()
+    parallel: int | None = None
 
     @property
     def name(self) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -93,6 +93,7 @@ class Chat:
     fetching: Fetching
     examples: tuple[Example, ...] = ()
     pages: Pages = field(default_factory=Pages)
+    forget_more: Callable[[str], Awaitable[None]] | None = None  # what else there is of an owner
 
     # A message and its reply.
 

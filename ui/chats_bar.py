@@ -140,6 +140,8 @@ class ChatsBar:
             await asyncio.to_thread(self.chat.store.forget, owner)
             await asyncio.to_thread(self.chat.uploads.forget, owner)
             self.chat.intake.pictures.forget(owner)
+            if self.chat.forget_more is not None:
+                await self.chat.forget_more(owner)
         except SightlineError as error:
             return View(notice=render.notice(str(error)))
         view = await self.chat.new_chat(request)

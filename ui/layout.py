@@ -41,9 +41,16 @@ HEADER = """
 <header class="masthead">
   <img src="sightline/icon.svg" alt="" width="28" height="28">
   <h1>Sightline</h1>
+  <div class="tabs" role="tablist" aria-label="What to do">
+    <button role="tab" id="tab-chat" aria-selected="true">Chat</button>
+    <button role="tab" id="tab-captions" tabindex="-1" aria-selected="false"
+      aria-controls="captions">Captions</button>
+  </div>
   <span id="engine-status" class="status" role="status"></span>
 </header>
 """
+# The page's script fills it: ui/captioning.py.
+CAPTIONS = '<section id="captions" role="tabpanel" aria-labelledby="tab-captions" hidden></section>'
 DEMO_BANNER = """
 <p class="banner">This is the built-in <b>demo model</b>: small, trained from scratch, and it knows <b>only
 simple drawings</b> of coloured shapes, no photographs. <a href="sightline/demo-model" target="_blank">Its
@@ -112,9 +119,7 @@ def build(chat: Chat, menu: ModelMenu, panel: Panel, settings: Settings, *, is_d
             gr.Markdown("### Settings")
             choices, facts = _settings(settings)
             operator_section(panel, page, refresh_button, plain, quick)
-        gr.HTML(HEADER, padding=False)
-        if is_demo:
-            gr.HTML(DEMO_BANNER, padding=False, elem_id="demo-banner")
+        _top(is_demo)
         chatbot = _chatbot("chat", placeholder=EMPTY_CHAT, examples=_examples(chat))
         rows, editing = (gr.Textbox(visible="hidden", elem_id=name) for name in ("rows", "editing"))
         growing = _chatbot("growing")  # which the page's script puts below the last message of the other
@@ -183,6 +188,13 @@ def build(chat: Chat, menu: ModelMenu, panel: Panel, settings: Settings, *, is_d
         buttons = {"add": add_button, "preview": preview_button, "cancel": cancel_button, "undo": undo_button}
         _fetch_addresses(chat, buttons, plain, address=address, composer=composer, notice=notice)
     return page
+
+
+def _top(is_demo: bool) -> None:
+    gr.HTML(HEADER, padding=False)
+    if is_demo:
+        gr.HTML(DEMO_BANNER, padding=False, elem_id="demo-banner")
+    gr.HTML(CAPTIONS, padding=False, elem_id="captions-place")
 
 
 def _keep_settings(

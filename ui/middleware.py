@@ -38,9 +38,10 @@ POLICY = {
 RawHeaders = Iterable[tuple[bytes, bytes]]
 HUGGING_FACE = "https://huggingface.co https://*.hf.space"
 POLICY_HEADER = "Content-Security-Policy"
-FILES = "/export/"  # ours, which bring a stricter policy
-# Ours, with limits of their own.
+FILES = ("/export/", "/captions/")  # ours, which bring a stricter policy
+# Ours, with limits of their own; and all that is below the latter.
 OWN_POSTS = frozenset({"/gradio_api/upload", "/import", "/v1/chat/completions", "/v1/completions"})
+OWN_POSTS_BELOW = "/captions/"
 # What of Gradio's API the page calls. The rest (a proxy, links to states, its own files) is closed.
 GRADIO_API = "/gradio_api/"
 OPEN_API = ("queue/", "cancel", "heartbeat/", "startup-events", "upload", "file=", "run/predict", "app_id")
@@ -59,7 +60,14 @@ WITHOUT_LOGIN = frozenset(
         "/gradio_api/startup-events",
     }
 )
-PARTS_WITHOUT_LOGIN = ("/assets/", "/static/", "/sightline/page.", "/sightline/chats.", "/sightline/icon.")
+PARTS_WITHOUT_LOGIN = (
+    "/assets/",
+    "/static/",
+    "/sightline/page.",
+    "/sightline/chats.",
+    "/sightline/captions.",
+    "/sightline/icon.",
+)
 VISITOR = "sightline.visitor"  # where a request's scope has the secret of the cookie that the page gives
 SIGN_IN = "access-token-"  # how the names of Gradio's cookies begin
 SIGN_IN_UNSECURE = "access-token-unsecure-"
@@ -156,7 +164,7 @@ class PostedBodies:
         self._max_bytes = max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] in OWN_POSTS:
+        if scope["type"] != "http" or scope["method"] != "POST" or self._is_ours(scope["path"]):
             await self._app(scope, receive, send)
             return
         body = bytearray()
@@ -180,6 +188,10 @@ class PostedBodies:
             return unread.pop() if unread else await receive()
 
         await self._app(scope, replay, send)
+
+    @staticmethod
+    def _is_ours(path: str) -> bool:
+        return path in OWN_POSTS or path.startswith(OWN_POSTS_BELOW)
 
     def _harmless(self, body: bytes) -> bool:
         """Whether every ``path`` in it lies among the uploads. What is no JSON, Gradio refuses itself."""

@@ -13,6 +13,7 @@ from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 
 from backend.admission import Admission
+from backend.captioning.jobs import Jobs
 from backend.config import MEGA, Settings
 from backend.errors import ConfigError
 from backend.fetch import Fetcher
@@ -28,6 +29,7 @@ from backend.types import EngineState
 from backend.vllm_log import prepare_log
 from ui import api, growing
 from ui.accounts import Accounts, others_may_read, read_accounts
+from ui.captioning import Captioning
 from ui.chat import Chat, load_examples
 from ui.choices import ModelMenu
 from ui.fetching import Fetching
@@ -55,6 +57,7 @@ HEAD = """
 <link rel="icon" href="sightline/icon.svg">
 <link rel="stylesheet" href="sightline/page.css">
 <link rel="stylesheet" href="sightline/chats.css">
+<link rel="stylesheet" href="sightline/captions.css">
 <link rel="stylesheet" href="sightline/messages.css">
 <link rel="stylesheet" href="sightline/pictures.css">
 <script src="sightline/page.js" defer></script>
@@ -64,6 +67,7 @@ HEAD = """
 <script src="sightline/pictures.js" defer></script>
 <script src="sightline/drafts.js" defer></script>
 <script src="sightline/names.js" defer></script>
+<script src="sightline/captions.js" defer></script>
 """
 
 console = logging.getLogger("sightline")
@@ -114,6 +118,13 @@ def serve(settings: Settings, plan: StartPlan) -> None:
     )
     fetcher = Fetcher(settings.fetch_limits)
     fetching = Fetching(settings, uploads, pictures, admission, metrics, fetcher)
+    captions = Jobs(
+        settings.data_dir / "captions",
+        router,
+        pictures,
+        fetcher,
+        visitors=lambda: admission.streaming > 0,
+    )
     chat = Chat(
         settings,
         store,
@@ -125,14 +136,15 @@ def serve(settings: Settings, plan: StartPlan) -> None:
         metrics,
         fetching,
         examples,
+        forget_more=captions.forget,
     )
     panel = Panel(operators, router, engine)
     page = build(chat, ModelMenu(settings, router), panel, settings, is_demo=is_demo)
-    transfers = Transfers(store, settings, pictures, admission)
     own_routes = [
         *routes(store, router, operators, metrics),
         *uploads.routes(),
-        *transfers.routes(),
+        *Transfers(store, settings, pictures, admission).routes(),
+        *Captioning(captions, settings, operators, admission).routes(),
         *growing.routes(replies, router),
     ]
     if key and engine is not None:

@@ -378,3 +378,19 @@ def test_it_tells_its_version() -> None:
     )
 
     assert answer.stdout.strip() == f"sightline {version('sightline')}"
+
+
+def test_captioning_wants_one_folder_and_takes_no_flag_of_another_engine(run: Run, tmp_path: Path) -> None:
+    for words in ((), ("a", "b")):
+        status, _, complaint = run("caption", *words)
+        assert status == 2
+        assert "one folder" in complaint
+    status, _, complaint = run(
+        "caption", str(tmp_path), "--base-url", "http://127.0.0.1:9/v1", "--presett", "alt"
+    )
+    assert (status, "--preset" in complaint) == (2, True)
+    status, shown, _ = run("caption", "--help")
+    assert status == 0
+    assert {"--preset", "--schema", "--resume", "--retry-failed", "--dry-run", "--existing"} <= set(
+        re.findall(r"--[a-z-]+", shown)
+    )

@@ -1,5 +1,6 @@
 """Servers of the same API that differ: in what they refuse, how they stream, how they list their models."""
 
+import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ from fault_plays import ANSWER, BLIND, CAT, DONE, TEXT, THOUGHT, USAGE, chunk, e
 from fault_server import Call, FaultServer, Play, serve
 
 from backend import errors
+from backend.dialect import Dialect, learn, wire_body
 from backend.openai_engine import OpenAIEngine
 from backend.servers import Server
 from backend.types import (
@@ -523,3 +525,33 @@ async def test_row_that_is_none_hides_no_other(row: object) -> None:
     models = await listed(model_lists.lists({"data": [row, {"id": "one", "object": "model"}]}))
 
     assert models == (ModelInfo("one", NAME),)
+
+
+def test_an_answer_in_one_piece_that_is_to_fit_a_schema() -> None:
+    schema = '{"type": "object", "properties": {"a": {}}, "required": ["a"], "additionalProperties": false}'
+    request = ChatRequest("m", CHAT, schema=schema, in_one_piece=True)
+    body = wire_body(request, Dialect())
+    assert body["stream"] is False
+    assert "stream_options" not in body
+    assert body["response_format"]["json_schema"]["strict"] is True
+    assert body["response_format"]["json_schema"]["schema"] == json.loads(schema)
+    loose = replace(request, schema='{"type": "object", "properties": {"a": {}}}')
+    assert "strict" not in wire_body(loose, Dialect())["response_format"]["json_schema"]
+    learned = learn(Dialect(), "Unsupported parameter: 'response_format'", None, body)
+    assert learned is not None
+    assert "response_format" not in wire_body(request, learned)
+
+
+async def test_an_answer_in_one_piece_is_read(engine: OpenAIEngine, server: FaultServer) -> None:
+    async def whole(call: Call) -> None:
+        assert call.body["stream"] is False
+        message = {"role": "assistant", "content": "A cat."}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        await call.json(200, {"choices": [choice], "usage": {"prompt_tokens": 7, "completion_tokens": 3}})
+
+    server.plays["whole"] = whole
+    request = ChatRequest("whole", CHAT, in_one_piece=True)
+    events = [event async for event in engine.stream(request)]
+    assert events[0] == TextDelta("A cat.")
+    assert isinstance(events[-1], Finished)
+    assert (events[-1].stats.prompt_tokens, events[-1].stats.completion_tokens) == (7, 3)

@@ -21,8 +21,8 @@ from PIL.PngImagePlugin import PngInfo
 from backend import encoding, images, jpeg
 from backend.errors import ImageError
 from backend.formats import Format
-from backend.images import load_image, shown_name
-from backend.types import Image, ImageLimits
+from backend.images import load_image, load_pictures, shown_name
+from backend.types import Image, ImageLimits, Vision
 
 LIMITS = ImageLimits(max_bytes=20_000_000, max_pixels=64_000_000, longest_side=1540)
 RED, GREEN, BLUE, YELLOW = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)
@@ -729,3 +729,13 @@ def test_refusals_carry_the_shown_name() -> None:
 def test_no_warning_reaches_the_person_or_the_log(recwarn: pytest.WarningsRecorder) -> None:
     load(file(corners(), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\x09\0" + bytes(20)))
     assert not recwarn.list
+
+
+def test_what_nobody_looks_at_is_as_small_as_the_model_reads_it_and_has_no_thumbnail() -> None:
+    out = io.BytesIO()
+    Pil.new("RGB", (900, 600), (200, 30, 30)).save(out, "PNG")
+    vision = Vision(256, 16)
+    (shown,) = load_pictures(out.getvalue(), "a.png", LIMITS, vision=vision).pictures
+    (read,) = load_pictures(out.getvalue(), "a.png", LIMITS, vision=vision, for_people=False).pictures
+    assert (shown.width, bool(shown.thumbnail)) == (512, True)
+    assert (read.width, read.thumbnail) == (256, b"")

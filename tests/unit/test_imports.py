@@ -28,7 +28,11 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "backend/asgi_transport.py",
     ),
     "alembic": ("backend/migrations/",),
+    "jsonschema": ("backend/captioning/fields.py",),
+    "rich": ("backend/caption_command.py",),
     "sqlalchemy": (
+        "backend/captioning/job_file.py",
+        "backend/captioning/job_tables.py",
         "backend/migrations/",
         "backend/store.py",
         "backend/store_disk.py",

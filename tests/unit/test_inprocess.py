@@ -38,7 +38,9 @@ class StrawVllm:
         await asyncio.to_thread(self.may_start.wait, 20)
         if self.error is not None:
             raise self.error
-        engine = SimpleNamespace(errored=False, model_config=None, get_supported_tasks=self._nothing)
+        engine = SimpleNamespace(
+            errored=False, model_config=None, vllm_config=None, get_supported_tasks=self._nothing
+        )
         self.engines.append(engine)
         yield engine
         await asyncio.to_thread(self.may_end.wait, 20)

@@ -59,7 +59,7 @@ async def test_without_any_engine_nothing_is_offered() -> None:
         await answer(router, "any")
 
 
-async def test_each_model_is_asked_of_its_own_engine(
+async def test_each_model_is_asked_of_itsown_engine(
     router: Router, engine: FakeEngine, lab: FaultServer
 ) -> None:
     engine.will_answer("I am here.")

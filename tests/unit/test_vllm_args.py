@@ -251,6 +251,7 @@ def test_without_a_model_the_demo_is_started() -> None:
     assert plan.argv == (
         *("--model", str(DEMO_MODEL), *DASHES.split()),
         *("--served-model-name", DEMO_NAME),
+        *("--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}'),
         *("--override-generation-config", '{"temperature": 0.3}'),
     )
     named = [plan_engine(DEMO_NAME, []), plan_engine(None, [DEMO_NAME]), plan_engine(None, [], DEMO_NAME)]

@@ -1,0 +1,509 @@
+// The captioning tab: brings pictures, asks for captions, shows them as they come, and keeps what is corrected.
+// All of it is the server's (ui/captioning.py): this page may be closed at any moment, and finds it again.
+(() => {
+  "use strict";
+  const BUSY_MS = 1000, IDLE_MS = 5000, SAVE_MS = 700, PAGE = 100;
+  let offer, jobs = [], job = null, id = "", revision = -1, from = 0, rows = new Map(), timer, offline = false;
+  let adding = null, notice = "", shown = "", wanted = null, tried = false;
+  const unsaved = new Map(); // row -> text that the server does not have yet
+
+  // A small way to make elements: text is text, never markup.
+  function el(tag, props = {}, ...children) {
+    const made = Object.assign(document.createElement(tag), props);
+    for (const [name, value] of Object.entries(props.aria ?? {})) made.setAttribute(name, value);
+    made.append(...children.flat().filter(child => child !== null && child !== undefined && child !== false));
+    return made;
+  }
+  const button = (text, onclick, props = {}) => el("button", {type: "button", textContent: text, onclick, ...props});
+  const count = (number, one) => `${number.toLocaleString("en")} ${one}${number === 1 ? "" : "s"}`;
+
+  // The server.
+  async function call(path, body, method = body === undefined ? "GET" : "POST") {
+    const raw = body instanceof Blob;
+    const init = {method, cache: "no-store"};
+    if (body !== undefined) init.body = raw ? body : JSON.stringify(body);
+    let answer;
+    try {
+      answer = await fetch(`captions/${path}`, init);
+    } catch {
+      setOffline(true);
+      throw new Error("The app does not answer. Look at the connection; what was done is kept.");
+    }
+    setOffline(false);
+    const told = await answer.json().catch(() => ({error: "The app did not answer as expected. Reload the page."}));
+    if (!answer.ok) throw Object.assign(new Error(told.error), {status: answer.status});
+    return told;
+  }
+  async function attempt(work) {
+    try {
+      notice = "";
+      await work();
+    } catch (error) {
+      notice = error.message;
+    }
+    draw();
+  }
+  function setOffline(now) {
+    if (offline === now) return;
+    offline = now;
+    if (!now) unsaved.forEach((_, row) => save(row));
+    drawHead();
+  }
+
+  // Looking.
+  async function look() {
+    clearTimeout(timer);
+    if (!document.body.classList.contains("captions")) return;
+    let wait = IDLE_MS;
+    try {
+      if (!offer) await list();
+      if (id) {
+        const asked = id, told = await call(`${id}?since=${revision}&from=${from}`);
+        if (asked === id) {
+          const before = job;
+          job = told;
+          revision = told.revision;
+          for (const row of told.rows) rows.set(row.id, row);
+          const same = before && before.state === job.state && before.running === job.running;
+          same && job.state !== "draft" ? update(told.rows) : draw();
+          if (same && job.state === "draft" && told.rows.length) draw();
+          if (job.running) wait = BUSY_MS;
+        }
+      }
+    } catch (error) {
+      if (error.status === 404) await forgetJob();
+      else if (!offline) { notice = error.message; drawHead(); }
+      wait = BUSY_MS * 2;
+    }
+    clearTimeout(timer);
+    timer = setTimeout(look, document.hidden ? wait * 4 : wait);
+  }
+  async function list() {
+    offer = await call("list");
+    jobs = offer.jobs;
+    if (!id) open(jobs[0]?.id ?? "");
+  }
+  function open(jobId) {
+    id = jobId;
+    job = null, revision = -1, from = 0, wanted = null;
+    rows = new Map();
+    shown = "";
+    draw();
+  }
+  async function forgetJob() {
+    open("");
+    offer = null;
+    await list().catch(() => {});
+  }
+
+  // Pictures in.
+  async function filesOf(items) {
+    const found = [];
+    async function walk(entry) {
+      if (entry.isFile) found.push(await new Promise((yes, no) => entry.file(yes, no)));
+      else {
+        const reader = entry.createReader();
+        for (let some; (some = await new Promise((yes, no) => reader.readEntries(yes, no))).length;)
+          for (const inner of some) await walk(inner);
+      }
+    }
+    for (const entry of [...items].map(item => item.webkitGetAsEntry?.()).filter(Boolean)) await walk(entry);
+    return found;
+  }
+  const isTaken = file => offer.suffixes.some(suffix => file.name.toLowerCase().endsWith(suffix));
+  async function ensureJob() {
+    if (id && job?.state === "draft") return;
+    if (id && !job) job = await call(id);
+    if (id && job.state === "draft") return;
+    open((await call("new", {})).id);
+    offer.jobs = jobs = (await call("list")).jobs;
+  }
+  const add = files => attempt(async () => {
+    const taken = files.filter(isTaken), left = files.length - taken.length, refused = [];
+    if (taken.length) {
+      await ensureJob();
+      adding = {done: 0, total: taken.length};
+      draw();
+      const into = id;
+      for (const file of taken) { // one after the other: they stay in their order
+        try {
+          await call(`${into}/file?name=${encodeURIComponent(file.name)}`, file);
+        } catch (error) {
+          refused.push(error.message);
+        }
+        adding.done += 1;
+        drawHead();
+      }
+      adding = null;
+      await look();
+    }
+    const told = [...new Set(refused)].slice(0, 5);
+    if (left) told.push(`${count(left, "file")} left out: no picture and no ZIP.`);
+    notice = told.join(" ");
+  });
+  const addWritten = (where, field) => attempt(async () => {
+    if (!field.value.trim()) return;
+    await ensureJob();
+    await call(`${id}/${where}`, {text: field.value});
+    field.value = "";
+    await look();
+  });
+
+  // Work.
+  const start = trial => attempt(async () => {
+    const options = {...wanted, model: document.querySelector("#model-facts [data-model]")?.dataset.model ?? ""};
+    await call(`${id}/start`, {options, trial});
+    tried = trial;
+    await look();
+  });
+  const act = (what, body = {}) => attempt(async () => {
+    await call(`${id}/${what}`, body);
+    if (what === "delete") await forgetJob();
+    await look();
+  });
+  const remove = () => confirm("Delete this job with its pictures and captions for good?") && act("delete");
+
+  // Correcting.
+  async function save(row) {
+    const text = unsaved.get(row);
+    if (text === undefined) return;
+    try {
+      const told = await call(`${id}/rows/${row}`, {text});
+      if (unsaved.get(row) === text) unsaved.delete(row);
+      rows.set(row, told.row);
+    } catch (error) {
+      if (error.status) { unsaved.delete(row); notice = error.message; drawHead(); }
+    }
+    update([rows.get(row)]);
+  }
+  const change = (row, body) => attempt(async () => {
+    unsaved.delete(row);
+    rows.set(row, (await call(`${id}/rows/${row}`, body)).row);
+    document.querySelector(`#caption-${row}`)?.remove();
+    drawRows();
+  });
+  function step(field, by) {
+    const fields = [...document.querySelectorAll("#captions .caption-row textarea:not([disabled])")];
+    const next = fields[fields.indexOf(field) + by];
+    next?.focus();
+    next?.closest(".caption-row").scrollIntoView({block: "nearest"});
+  }
+  async function accept(row, field) {
+    step(field, 1);
+    await save(row);
+    try {
+      rows.set(row, (await call(`${id}/rows/${row}`, {accepted: !rows.get(row).accepted || Boolean(field)})).row);
+    } catch (error) {
+      notice = error.message;
+      drawHead();
+    }
+    update([rows.get(row)]);
+  }
+  function onKey(event, row) {
+    const field = event.target;
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) accept(row, field);
+    else if (event.altKey && event.key === "ArrowDown") step(field, 1);
+    else if (event.altKey && event.key === "ArrowUp") step(field, -1);
+    else return;
+    event.preventDefault();
+  }
+
+  // Showing.
+  const place = () => document.querySelector("#captions");
+  function draw() {
+    if (!place()) return;
+    const stage = !id ? "empty" : !job ? "loading" : job.running ? "running" : job.state;
+    if (stage !== shown) {
+      place().replaceChildren(
+        el("div", {id: "captions-head"}), el("div", {id: "captions-form"}), el("ul", {id: "captions-rows"}),
+        el("div", {id: "captions-more"}));
+      shown = stage;
+      place().dataset.stage = stage;
+      document.querySelector("#captions-place").scrollTop = 0;
+      document.querySelector("#captions-form").append(...form(stage));
+    }
+    drawHead();
+    drawRows();
+    if (tried && stage === "draft") { // what has come of it stands below the form
+      tried = false;
+      document.querySelector("#captions .start")?.scrollIntoView({block: "start"});
+    }
+  }
+  function form(stage) {
+    if (stage === "empty") return [dropzone(true)];
+    if (stage === "draft") return [dropzone(false), choices()];
+    return [];
+  }
+  function update(changed) {
+    drawHead();
+    for (const row of changed) if (row) drawRow(row);
+    if ((document.querySelector("#captions-rows")?.childElementCount ?? 0) !== rows.size) drawRows();
+  }
+
+  function words() {
+    const {counts} = job, parts = [];
+    const made = counts.done + counts.skipped;
+    if (job.running) {
+      parts.push(`${made + counts.failed} of ${counts.total}`);
+      if (counts.failed) parts.push(`${counts.failed} failed`);
+      if (job.perMinute) parts.push(`${Math.round(job.perMinute)} a minute`);
+      if (job.leftSeconds !== null) parts.push(`about ${seconds(job.leftSeconds)} left`);
+    } else {
+      parts.push(count(made, "caption"));
+      if (counts.failed) parts.push(`${counts.failed} failed`);
+      if (counts.pending) parts.push(`${counts.pending} to do`);
+    }
+    return parts.join(" · ");
+  }
+  const seconds = s => s < 90 ? `${Math.max(1, Math.round(s))} s` : s < 5400 ? `${Math.round(s / 60)} min` : `${Math.round(s / 3600)} h`;
+  const TITLES = {
+    running: "Captioning", paused: "Paused", cancelled: "Cancelled", done: "Done", draft: "Pictures to caption",
+  };
+  function drawHead() {
+    const head = document.querySelector("#captions-head");
+    if (!head) return;
+    const parts = [];
+    if (offline) parts.push(el("p", {className: "notice", aria: {role: "alert"}},
+      "The app does not answer. What was done is kept; this page goes on by itself once it is back."));
+    if (notice) parts.push(el("p", {className: "notice", aria: {role: "alert"}}, notice));
+    if (adding) parts.push(el("p", {className: "notice", aria: {role: "status"}},
+      `Adding ${adding.done} of ${adding.total} `, el("progress", {value: adding.done, max: adding.total})));
+    if (job) parts.push(...jobHead());
+    const focused = document.activeElement?.dataset.act;
+    head.replaceChildren(...parts);
+    if (focused) head.querySelector(`[data-act="${focused}"]`)?.focus();
+  }
+  function jobHead() {
+    const {counts} = job, state = job.running ? "running" : job.state;
+    const failedAll = state === "done" && counts.failed === counts.total;
+    const title = failedAll ? "Nothing could be captioned" : TITLES[state];
+    const line = el("div", {className: "captions-title"}, el("h2", {}, title), picker(),
+      state !== "draft" || counts.total ? el("span", {className: "muted", aria: {role: "status"}},
+        state === "draft" ? count(counts.total, "picture") : words()) : null);
+    const parts = [line];
+    if (state === "running") parts.push(el("progress", {
+      className: "captions-bar", value: counts.total - counts.pending, max: counts.total, aria: {"aria-label": "Progress"}}));
+    if (job.note) parts.push(el("p", {className: "notice", aria: {role: "alert"}}, job.note));
+    const tools = [], act_ = (name, text, work, primary) => {
+      const made = button(text, work, {className: primary ? "primary" : ""});
+      made.dataset.act = name;
+      tools.push(made);
+    };
+    if (state === "running") {
+      act_("pause", "Pause", () => act("pause"));
+      act_("cancel", "Cancel", () => act("cancel"));
+    }
+    if (state === "paused" || state === "cancelled") if (counts.pending) act_("go", "Go on", () => act("start"), true);
+    if (["paused", "cancelled", "done"].includes(state)) {
+      if (counts.failed) act_("retry", `Retry ${counts.failed} failed`, () => act("retry", {which: "failed"}), state === "done");
+    }
+    if (counts.done + counts.skipped && state !== "draft") tools.push(
+      ...[["csv", "Table (CSV)"], ["zip", "Text files (ZIP)"], ["jsonl", "JSONL"]].map(([kind, text]) =>
+        el("a", {className: "download", href: `captions/${id}/download/${kind}`, download: `captions.${kind}`}, `↓ ${text}`)));
+    if (state !== "running") {
+      if (state !== "draft") act_("new", "New pictures", () => open(""));
+      const away = button(state === "draft" ? "Discard" : "Delete", remove, {className: "quiet"});
+      away.dataset.act = "delete";
+      line.append(away);
+    }
+    if (tools.length) parts.push(el("div", {className: "captions-tools"}, tools));
+    if (state !== "draft" && counts.done) parts.push(el("p", {className: "muted keys"},
+      "Correct a caption by writing into it. Ctrl+Enter accepts it and goes on, Alt+↓ and Alt+↑ move."));
+    return parts;
+  }
+  function picker() {
+    const known = jobs.filter(one => one.counts.total || one.id === id);
+    if (known.length < 2) return null;
+    const menu = el("select", {onchange: event => { open(event.target.value); look(); }, aria: {"aria-label": "Your captioning jobs"}},
+      known.map(one => el("option", {value: one.id, selected: one.id === id}, `${one.title}, ${count(one.counts.total, "picture")}`)));
+    menu.dataset.act = "pick";
+    return menu;
+  }
+
+  function dropzone(isEmpty) {
+    const picker = el("input", {type: "file", multiple: true, id: "caption-files", accept: offer?.suffixes.join(",") ?? "",
+      onchange: event => { add([...event.target.files]); event.target.value = ""; }});
+    const label = el("label", {className: "primary", htmlFor: "caption-files"}, isEmpty ? "Choose pictures" : "Add more");
+    const address = el("input", {type: "text", placeholder: "or web addresses: https://…", aria: {"aria-label": "Web addresses of pictures"},
+      onkeydown: event => event.key === "Enter" && addWritten("addresses", address)});
+    const zone = el("div", {className: isEmpty ? "dropzone" : "dropzone small"},
+      isEmpty ? el("h2", {}, "Captions for many pictures") : null,
+      isEmpty ? el("p", {className: "muted"}, "Drop pictures here, a folder of them, or a ZIP. ",
+        offer?.most ? `Up to ${offer.most} at a time.` : "") : null,
+      el("div", {className: "captions-tools"}, el("span", {className: "file"}, picker, label), address,
+        button("Add", () => addWritten("addresses", address))),
+      offer?.folders.length ? folderRow() : null,
+      isEmpty && jobs.some(one => one.counts.total) ? el("div", {className: "captions-tools"}, el("span", {className: "muted"}, "Earlier:"),
+        jobs.filter(one => one.counts.total).slice(0, 5).map(one =>
+          button(`${one.title}, ${count(one.counts.total, "picture")}`, () => { open(one.id); look(); }))) : null);
+    for (const kind of ["dragover", "dragenter"]) zone.addEventListener(kind, event => { event.preventDefault(); zone.classList.add("over"); });
+    zone.addEventListener("dragleave", () => zone.classList.remove("over"));
+    return zone;
+  }
+  function folderRow() {
+    const field = el("input", {type: "text", value: offer.folders[0], aria: {"aria-label": "Folder of the server"}});
+    return el("div", {className: "captions-tools"}, el("span", {className: "muted"}, "Folder of the server:"), field,
+      button("Add folder", () => addWritten("folder", field)));
+  }
+
+  function choices() {
+    wanted ??= job.spec.prompt || job.spec.preset ? {...job.spec} : {preset: "sentence", prompt: "", language: "", system: "", trigger: "", existing: "skip", fields: []};
+    const box = el("fieldset", {className: "choices"}, el("legend", {}, "What would you like?"));
+    const more = el("div", {className: "captions-more"});
+    const cards = el("div", {className: "presets"}, offer.presets.map(preset => {
+      const radio = el("input", {type: "radio", name: "preset", value: preset.id, checked: wanted.preset === preset.id,
+        onchange: () => { wanted.preset = preset.id; wanted.prompt = ""; extras(more); }});
+      return el("label", {className: "preset"}, radio, el("b", {}, preset.title), el("small", {}, preset.hint));
+    }));
+    box.append(cards, more);
+    extras(more);
+    const total = job.counts.total;
+    box.append(el("div", {className: "captions-tools start"},
+      total > 3 ? button("Try it on 3", () => start(true)) : null,
+      button(`Caption ${total === 1 ? "it" : `all ${total}`}`, () => start(false), {className: "primary"})));
+    box.hidden = !total;
+    return box;
+  }
+  function labelled(text, field, hint) {
+    return el("label", {className: "field"}, el("span", {}, text), field, hint ? el("small", {className: "muted"}, hint) : null);
+  }
+  const bound = (tag, name, props = {}) => el(tag, {value: wanted[name] ?? "", oninput: event => { wanted[name] = event.target.value; }, ...props});
+  function extras(more) {
+    const preset = offer.presets.find(one => one.id === wanted.preset), parts = [];
+    if (preset.id === "training") parts.push(labelled("First word", bound("input", "trigger", {type: "text", placeholder: "sks dog"}), "Each caption begins with it."));
+    if (preset.id === "fields") parts.push(fieldTable());
+    const prompt = bound("textarea", "prompt", {rows: 3, placeholder: preset.prompt || "What should the model do with each picture?"});
+    if (preset.id === "own") parts.push(labelled("Your words", prompt, "{filename} stands for the picture's name, {existing} for a caption it has."));
+    const language = el("select", {onchange: event => { wanted.language = event.target.value; }},
+      el("option", {value: ""}, "As the model likes"), offer.languages.map(one => el("option", {value: one, selected: one === wanted.language}, one)));
+    parts.push(labelled("Language", language));
+    if ([...rows.values()].some(row => row.existing)) {
+      const ways = [["skip", "Leave them as they are"], ["overwrite", "Replace them"], ["append", "Write behind them"], ["both", "Show both"]];
+      parts.push(labelled("Pictures that have a caption", el("select", {onchange: event => { wanted.existing = event.target.value; }},
+        ways.map(([value, text]) => el("option", {value, selected: value === wanted.existing}, text)))));
+    }
+    parts.push(el("details", {open: Boolean(wanted.system || (wanted.prompt && preset.id !== "own"))}, el("summary", {}, "More"),
+      preset.id === "own" ? null : labelled("Other words for the model", prompt, "Instead of the ready ones. {filename} and {existing} may stand in them."),
+      labelled("System prompt", bound("textarea", "system", {rows: 2}), "What the model should keep in mind with every picture."),
+      el("p", {className: "muted"}, "The model is the one of the settings.")));
+    more.replaceChildren(...parts);
+  }
+  function fieldTable() {
+    if (!wanted.fields?.length) wanted.fields = [{name: "", kind: offer.types[0]}];
+    const table = el("div", {className: "fields"});
+    const fill = () => table.replaceChildren(
+      ...wanted.fields.map((field, n) => el("div", {className: "captions-tools"},
+        el("input", {type: "text", value: field.name, placeholder: "Column, as colour", aria: {"aria-label": `Name of column ${n + 1}`}, oninput: event => { field.name = event.target.value; }}),
+        el("input", {type: "text", value: field.kind, aria: {"aria-label": `Type of column ${n + 1}`, list: "field-types"}, oninput: event => { field.kind = event.target.value; }}),
+        button("Remove", () => { wanted.fields.splice(n, 1); fill(); }, {aria: {"aria-label": `Remove column ${n + 1}`}}))),
+      button("Add a column", () => { wanted.fields.push({name: "", kind: offer.types[0]}); fill(); }),
+      el("datalist", {id: "field-types"}, offer.types.map(type => el("option", {value: type}))),
+      el("small", {className: "muted"}, `Types: ${offer.types.join(", ")}; or choices with | between, as red|green|blue.`));
+    fill();
+    return table;
+  }
+
+  function drawRows() {
+    const box = document.querySelector("#captions-rows");
+    if (!box) return;
+    const known = new Set([...rows.values()].map(row => `caption-${row.id}`));
+    for (const item of [...box.children]) if (!known.has(item.id)) item.remove();
+    for (const row of [...rows.values()].sort((a, b) => a.id - b.id)) drawRow(row);
+    const total = job?.counts.total ?? 0, more = document.querySelector("#captions-more");
+    more.replaceChildren(...(total > PAGE ? [el("div", {className: "captions-tools"},
+      from ? button("Earlier", () => turn(-PAGE)) : null,
+      el("span", {className: "muted"}, `${from + 1} to ${Math.min(from + PAGE, total)} of ${total}`),
+      from + PAGE < total ? button("Later", () => turn(PAGE)) : null)] : []));
+  }
+  function turn(by) {
+    from += by;
+    revision = -1;
+    rows = new Map();
+    drawRows();
+    look();
+  }
+  const WAITS = {pending: "waiting", failed: "failed", skipped: "had a caption", done: ""};
+  function drawRow(row) {
+    const box = document.querySelector("#captions-rows");
+    if (!box) return;
+    let item = box.querySelector(`#caption-${row.id}`);
+    if (!item) {
+      const field = el("textarea", {rows: 2, aria: {"aria-label": `Caption of ${row.name}`}, onkeydown: event => onKey(event, row.id),
+        oninput: () => { unsaved.set(row.id, field.value); mark(item, row.id); clearTimeout(item.timer); item.timer = setTimeout(() => save(row.id), SAVE_MS); },
+        onblur: () => { clearTimeout(item.timer); save(row.id); }});
+      const tools = el("div", {className: "captions-tools"});
+      item = el("li", {id: `caption-${row.id}`, className: "caption-row"}, el("div", {className: "thumb"}),
+        el("div", {className: "body"}, el("div", {className: "name"}), field, el("div", {className: "existing muted"}), el("p", {className: "reason"}), tools));
+      const after = [...box.children].find(one => Number(one.id.slice(8)) > row.id);
+      box.insertBefore(item, after ?? null);
+    }
+    item.dataset.state = row.state;
+    item.classList.toggle("accepted", row.accepted);
+    const thumb = item.querySelector(".thumb");
+    if (row.thumb && !thumb.querySelector("img")) thumb.replaceChildren(el("img", {src: `captions/${id}/thumb/${row.id}`, alt: "", loading: "lazy"}));
+    else if (!row.thumb && !thumb.textContent) thumb.textContent = row.name.split(".").at(-1).slice(0, 4).toUpperCase();
+    item.querySelector(".name").textContent = row.name;
+    const field = item.querySelector("textarea"), isDraft = job.state === "draft" && row.state === "pending";
+    if (!unsaved.has(row.id) && field.value !== row.caption) field.value = row.caption;
+    field.disabled = row.state === "pending";
+    field.placeholder = row.state === "pending" ? (isDraft ? "" : "…") : row.state === "failed" ? "No caption. Write one, or retry." : "";
+    field.hidden = isDraft;
+    const old = item.querySelector(".existing"), showsOld = row.existing && row.existing !== row.caption;
+    old.textContent = showsOld ? `Before: ${row.existing}` : "";
+    item.querySelector(".reason").textContent = row.state === "failed" ? row.reason : row.cut && !row.edited ? "It was cut off at its longest length." : "";
+    const tools = [];
+    if (row.state === "done" || row.state === "skipped") tools.push(button(row.accepted ? "✓ Accepted" : "Accept", () => accept(row.id), {className: row.accepted ? "on" : "", aria: {"aria-pressed": String(row.accepted)}}));
+    if (row.edited) tools.push(button("Undo edit", () => change(row.id, {undo: true})));
+    if (!job.running && row.state !== "pending" && job.state !== "draft") tools.push(button("Retry", () => act("retry", {which: [row.id]}), {aria: {"aria-label": `Retry ${row.name}`}}));
+    if (isDraft) tools.push(button("Remove", () => attempt(async () => { await call(`${id}/rows/${row.id}`, {remove: true}); rows.delete(row.id); await look(); shown = ""; }), {aria: {"aria-label": `Remove ${row.name}`}}));
+    const had = document.activeElement && item.querySelector(".captions-tools").contains(document.activeElement) ? document.activeElement.textContent : "";
+    item.querySelector(".captions-tools").replaceChildren(...tools);
+    if (had) [...item.querySelectorAll("button")].find(one => one.textContent === had)?.focus();
+    mark(item, row.id);
+  }
+  function mark(item, row) {
+    const shown_ = rows.get(row);
+    const words_ = unsaved.has(row) ? (offline ? "not saved yet" : "saving …") : shown_?.edited ? "edited, saved"
+      : job.state === "draft" && shown_?.state === "pending" ? "" : WAITS[shown_?.state] ?? "";
+    item.querySelector(".name").dataset.words = words_;
+  }
+
+  // Tabs.
+  function show(isCaptions) {
+    document.body.classList.toggle("captions", isCaptions);
+    document.querySelector("#tab-chat").setAttribute("aria-selected", String(!isCaptions));
+    document.querySelector("#tab-captions").setAttribute("aria-selected", String(isCaptions));
+    document.querySelector("#tab-chat").tabIndex = isCaptions ? -1 : 0; // one stop for both, arrows go between
+    document.querySelector("#tab-captions").tabIndex = isCaptions ? 0 : -1;
+    place().hidden = !isCaptions;
+    history.replaceState(null, "", isCaptions ? "#captions" : location.pathname + location.search);
+    if (isCaptions) { draw(); look(); }
+  }
+  function begin() {
+    if (!place() || !document.querySelector("#tab-captions")) return requestAnimationFrame(begin);
+    document.querySelector("#tab-chat").onclick = () => show(false);
+    document.querySelector("#tab-captions").onclick = () => show(true);
+    document.querySelector(".tabs").addEventListener("keydown", event => {
+      if (!["ArrowLeft", "ArrowRight"].includes(event.key)) return;
+      const isCaptions = event.key === "ArrowRight";
+      show(isCaptions);
+      document.querySelector(isCaptions ? "#tab-captions" : "#tab-chat").focus();
+    });
+    document.addEventListener("click", event => { // the list of chats stays beside this
+      if (document.body.classList.contains("captions") && event.target.closest?.("#chats label, #found label, #new-chat")) show(false);
+    });
+    const within = event => document.body.classList.contains("captions") && event.target.closest?.("#captions");
+    document.addEventListener("dragover", event => within(event) && event.preventDefault());
+    document.addEventListener("drop", async event => {
+      if (!within(event)) return;
+      event.preventDefault();
+      document.querySelector(".dropzone")?.classList.remove("over");
+      const plain = [...event.dataTransfer.files], walked = await filesOf(event.dataTransfer.items);
+      add(walked.length ? walked : plain);
+    });
+    document.addEventListener("visibilitychange", () => !document.hidden && look());
+    window.addEventListener("beforeunload", event => { if (unsaved.size) event.preventDefault(); });
+    if (location.hash === "#captions") show(true);
+  }
+  begin();
+})();

@@ -1,0 +1,326 @@
+"""The captioning jobs of everyone who comes to the page: each owner's in a folder of their own.
+
+``folder/<owner>/<job>/`` holds the job's file and the pictures that were brought. A job belongs to the
+server: it goes on when its page is closed, and after a restart.
+"""
+
+import asyncio
+import logging
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from backend.captioning.intake import Intake
+from backend.captioning.job_file import JobFile, Which
+from backend.captioning.job_tables import explained
+from backend.captioning.runner import Runner, Speed
+from backend.captioning.sources import Roots, addresses, archive, safe_name, scan, unique
+from backend.captioning.values import Counts, Existing, Found, JobInfo, JobSpec, JobState, Kind
+from backend.errors import InputError, LimitError, NotFoundError, SightlineError
+from backend.fetch import Fetcher
+from backend.picture_pool import PicturePool
+from backend.router import Router
+from backend.types import ModelInfo
+
+JOBS_PER_VISITOR = 5
+ADDED_AT_ONCE = 500
+FILE = "job.db"
+_ID = re.compile(r"[A-Za-z0-9_-]{22}")
+_OWNER = re.compile(r"[0-9a-f]{64}")
+_DRAFT = JobSpec("", "", existing=Existing.BOTH)  # until it is said what is wanted
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A job in the list of an owner's."""
+
+    id: str
+    info: JobInfo
+    counts: Counts
+
+
+@dataclass(slots=True)
+class _Running:
+    job: JobFile
+    runner: Runner
+    task: asyncio.Task[None] | None = None
+    again: bool = False  # something was retried meanwhile
+
+
+class Jobs:
+    """Lives on one event loop. ``visitors`` tells whether somebody chats, which comes first."""
+
+    def __init__(
+        self,
+        folder: Path,
+        router: Router,
+        pictures: PicturePool,
+        fetcher: Fetcher,
+        *,
+        visitors: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._folder = folder
+        self._router = router
+        self._pictures = pictures
+        self._fetcher = fetcher
+        self._visitors = visitors
+        self._running: dict[tuple[str, str], _Running] = {}
+        self._has_resumed = False
+
+    # A job as a whole.
+
+    async def listed(self, owner: str) -> list[Listed]:
+        """The owner's jobs, the newest first."""
+        return await asyncio.to_thread(self._list, owner)
+
+    async def create(self, owner: str, most_jobs: int | None = JOBS_PER_VISITOR) -> str:
+        """A new draft; its id.
+
+        Raises:
+            LimitError: there are too many already.
+        """
+        jobs = await self.listed(owner)
+        if most_jobs is not None and len(jobs) >= most_jobs:
+            raise LimitError(f"You have {len(jobs)} captioning jobs.", "Delete one, then begin another.")
+        job_id = secrets.token_urlsafe(16)
+        title = time.strftime("%Y-%m-%d %H:%M")
+        path = self._place(owner, job_id) / FILE
+        await asyncio.to_thread(lambda: JobFile.create(path, _DRAFT, title).close())
+        return job_id
+
+    @contextmanager
+    def opened(self, owner: str, job_id: str) -> Iterator[JobFile]:
+        """The owner's job, for a moment; blocks.
+
+        Raises:
+            NotFoundError: the owner has none of this id.
+        """
+        running = self._running.get((owner, job_id))
+        if running is not None:
+            yield running.job
+            return
+        job = JobFile.open(self._place(owner, job_id) / FILE)
+        try:
+            yield job
+        finally:
+            job.close()
+
+    def progress(self, owner: str, job_id: str) -> tuple[Speed, str]:
+        """How quick it is now, and what it waits for, if anything."""
+        running = self._running.get((owner, job_id))
+        return (running.runner.speed, running.runner.note) if running else (Speed(), "")
+
+    def is_running(self, owner: str, job_id: str) -> bool:
+        return (owner, job_id) in self._running
+
+    async def start(self, owner: str, job_id: str, spec: JobSpec | None, first: int | None = None) -> None:
+        """Begin or go on; with another ``spec`` than before everything is asked anew.
+
+        Raises:
+            LimitError: it runs already, has no pictures, or its model is not offered.
+        """
+        if self.is_running(owner, job_id):
+            raise LimitError("This job is running already.", "Pause it first.")
+        job = await asyncio.to_thread(JobFile.open, self._place(owner, job_id) / FILE)
+        try:
+            if spec is not None:
+                await asyncio.to_thread(job.begin, spec)
+            model = await self._model(job)
+            if not await asyncio.to_thread(lambda: job.counts().total):
+                raise LimitError("There are no pictures yet.", "Add some first.")
+        except BaseException:
+            job.close()
+            raise
+        if self.is_running(owner, job_id):  # pressed twice
+            job.close()
+            return
+        running = _Running(job, self._runner(owner, job, model, first))
+        self._running[owner, job_id] = running
+        running.task = asyncio.create_task(self._work(owner, job_id, running))
+
+    async def _work(self, owner: str, job_id: str, running: _Running) -> None:
+        """Run the job to its end; once more where pictures were retried just before it."""
+        try:
+            await running.runner.run()
+            while running.again:
+                running.again = False
+                model = await self._model(running.job)
+                running.runner = self._runner(owner, running.job, model, None)
+                await running.runner.run()
+        except SightlineError as error:
+            log.warning("A captioning job stopped: %s", error)
+            with suppress(SightlineError):
+                await asyncio.to_thread(running.job.set_state, JobState.PAUSED, str(error))
+        finally:
+            del self._running[owner, job_id]
+            running.job.close()
+
+    def _runner(self, owner: str, job: JobFile, model: ModelInfo, first: int | None) -> Runner:
+        intake = Intake(
+            self._pictures, self._fetcher, job.spec.detail, for_people=True, who=f"captions {owner}"
+        )
+        return Runner(
+            job,
+            self._router,
+            intake,
+            model,
+            visitors=self._visitors,
+            share=lambda: len(self._running),
+            thumbnails=True,
+            first=first,
+        )
+
+    async def _model(self, job: JobFile) -> ModelInfo:
+        found = await self._router.find(job.spec.model)
+        if found is None:
+            raise LimitError("The model of this job is not offered now.", "Choose another in the settings.")
+        return found[1]
+
+    def pause(self, owner: str, job_id: str) -> None:
+        """Begin nothing new; what is in flight is finished."""
+        running = self._running.get((owner, job_id))
+        if running is not None:
+            running.runner.pause()
+
+    async def cancel(self, owner: str, job_id: str) -> None:
+        """End it now; what is done stays."""
+        await self._stop(owner, job_id)
+        with self.opened(owner, job_id) as job:
+            await asyncio.to_thread(job.set_state, JobState.CANCELLED)
+
+    async def delete(self, owner: str, job_id: str) -> None:
+        """Delete a job with all that belongs to it."""
+        place = self._place(owner, job_id)
+        await self._stop(owner, job_id)
+        with self.opened(owner, job_id):
+            pass  # it is there
+        await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
+
+    async def forget(self, owner: str) -> None:
+        """Delete all jobs of an owner."""
+        for whose, job_id in list(self._running):
+            if whose == owner:
+                await self._stop(owner, job_id)
+        if _OWNER.fullmatch(owner):
+            await asyncio.to_thread(shutil.rmtree, self._folder / owner, ignore_errors=True)
+
+    async def resume_left(self) -> None:
+        """Go on with the jobs that ran when the app ended; the first call only."""
+        if self._has_resumed:
+            return
+        self._has_resumed = True
+        for owner, job_id in await asyncio.to_thread(self._left):
+            try:
+                await self.start(owner, job_id, None)
+            except SightlineError as error:
+                log.info("A captioning job waits: %s", error)
+                with suppress(SightlineError), self.opened(owner, job_id) as job:
+                    await asyncio.to_thread(job.set_state, JobState.PAUSED, str(error))
+
+    async def _stop(self, owner: str, job_id: str) -> None:
+        running = self._running.get((owner, job_id))
+        if running is not None and running.task is not None:
+            running.task.cancel()
+            await asyncio.gather(running.task, return_exceptions=True)
+
+    # What is in it. These block.
+
+    def place_for(self, owner: str, job_id: str, name: str) -> Path:
+        """Where a picture that is brought is to lie.
+
+        Raises:
+            NotFoundError, LimitError: there is no such job, or it takes no more.
+        """
+        with self.opened(owner, job_id) as job:
+            _check_draft(job)
+        folder = self._place(owner, job_id) / "pictures"
+        with explained():
+            folder.mkdir(mode=0o700, exist_ok=True)
+            taken = {path.name.casefold() for path in folder.iterdir()}
+        return folder / unique(safe_name(name), taken)
+
+    def add_file(self, owner: str, job_id: str, path: Path, most: int | None) -> int:
+        """Add a picture, or those of a ZIP, that lies in the job's folder.
+
+        Raises:
+            LimitError, InputError: they are too many, or it is no ZIP.
+        """
+        if path.suffix.lower() == ".zip":
+            return self._add(owner, job_id, archive(path), most)
+        return self._add(owner, job_id, iter([Found(path.name, Kind.FILE, str(path))]), most)
+
+    def add_addresses(self, owner: str, job_id: str, text: str, most: int | None) -> int:
+        """Add the pictures of web addresses."""
+        return self._add(owner, job_id, addresses(text), most)
+
+    def add_folder(self, owner: str, job_id: str, place: str, roots: Roots) -> int:
+        """Add those of a folder, ZIP or table of this machine, as far as these may be read."""
+        return self._add(owner, job_id, scan(place, roots), None)
+
+    def _add(self, owner: str, job_id: str, found: Iterator[Found], most: int | None) -> int:
+        with self.opened(owner, job_id) as job:
+            _check_draft(job)
+            taken = job.keys()
+            left = None if most is None else most - len(taken)
+            pictures = []
+            for one in found:
+                pictures.append(replace(one, key=unique(one.key, taken)))
+                if left is not None and len(pictures) > left:
+                    raise LimitError(
+                        f"A job may have {most} pictures, and these would be more.",
+                        "Leave some out; whoever runs this app can allow more with --max-caption-pictures.",
+                    )
+            if not pictures:
+                raise InputError(
+                    "There are no pictures in that.", "Add pictures, a ZIP of them, or addresses."
+                )
+            return sum(job.add(some) for some in _portions(pictures))
+
+    def retry(self, owner: str, job_id: str, which: Which) -> int:
+        """Make pictures pending again; how many."""
+        with self.opened(owner, job_id) as job:
+            count = job.retry(which)
+        running = self._running.get((owner, job_id))
+        if running is not None:
+            running.again = True
+        return count
+
+    def _place(self, owner: str, job_id: str) -> Path:
+        if not (_OWNER.fullmatch(owner) and _ID.fullmatch(job_id)):
+            raise NotFoundError(
+                "This captioning job does not exist.", "It may have been deleted; reload the page."
+            )
+        return self._folder / owner / job_id
+
+    def _list(self, owner: str) -> list[Listed]:
+        jobs = []
+        for path in (self._folder / owner).glob(f"*/{FILE}") if _OWNER.fullmatch(owner) else ():
+            with suppress(SightlineError), self.opened(owner, path.parent.name) as job:
+                jobs.append(Listed(path.parent.name, job.info(), job.counts()))
+        return sorted(jobs, key=lambda job: job.info.created_at, reverse=True)
+
+    def _left(self) -> list[tuple[str, str]]:
+        left = []
+        for path in self._folder.glob(f"*/*/{FILE}"):
+            owner, job_id = path.parent.parent.name, path.parent.name
+            with suppress(SightlineError), self.opened(owner, job_id) as job:
+                if job.info().state is JobState.RUNNING:
+                    left.append((owner, job_id))
+        return left
+
+
+def _check_draft(job: JobFile) -> None:
+    if job.info().state is not JobState.DRAFT:
+        raise LimitError("This job has begun.", "Begin a new one for more pictures.")
+
+
+def _portions(pictures: Sequence[Found]) -> Iterator[Sequence[Found]]:
+    for start in range(0, len(pictures), ADDED_AT_ONCE):
+        yield pictures[start : start + ADDED_AT_ONCE]

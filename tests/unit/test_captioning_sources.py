@@ -1,0 +1,190 @@
+"""Which pictures a place has, and what leads out of it."""
+
+import stat
+import struct
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from backend.captioning import sources
+from backend.captioning.intake import _Archives
+from backend.captioning.sources import Roots, archive, folder, safe_name, scan, unique
+from backend.captioning.values import Found, Kind
+from backend.errors import ImageError, InputError, LimitError, NotAllowedError
+
+
+def keys(found: object) -> list[str]:
+    return [one.key for one in found]  # type: ignore[attr-defined]
+
+
+def zipped(path: Path, members: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, data in members.items():
+            packed.writestr(name, data)
+    return path
+
+
+def test_a_folder_has_its_pictures_by_name_and_their_captions(tmp_path: Path) -> None:
+    for name in ("b.PNG", "a.jpg", "below/c.heic", ".hidden.jpg", ".cache/d.jpg", "notes.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "a.txt").write_bytes("\ufeffEin Käfer.\n".encode())
+    (tmp_path / "below" / "c.caption").write_text("A cup.")
+    found = list(folder(tmp_path))
+    assert [(one.key, one.existing) for one in found] == [
+        *[("a.jpg", "Ein Käfer."), ("b.PNG", ""), ("below/c.heic", "A cup.")]
+    ]
+    assert found[0].place == str(tmp_path / "a.jpg")
+    assert keys(scan(str(tmp_path / "a.jpg"))) == ["a.jpg"]
+
+
+def test_only_allowed_folders_are_read_and_links_are_resolved(tmp_path: Path) -> None:
+    allowed, secret = tmp_path / "allowed", tmp_path / "secret"
+    allowed.mkdir()
+    secret.mkdir()
+    (secret / "key.png").write_bytes(b"x")
+    (allowed / "fine.png").write_bytes(b"x")
+    (allowed / "out.png").symlink_to(secret / "key.png")
+    (allowed / "folder").symlink_to(secret, target_is_directory=True)
+    roots = Roots((allowed,))
+    found = {one.key: one for one in scan(str(allowed), roots)}
+    assert set(found) == {"fine.png", "out.png"}
+    assert not found["fine.png"].reason
+    assert "--caption-folders" in found["out.png"].reason
+    for place in (secret, allowed / "folder", allowed / ".." / "secret", Path("/etc/hostname")):
+        with pytest.raises(NotAllowedError):
+            scan(str(place), roots)
+    with pytest.raises(NotAllowedError):
+        scan(str(allowed), Roots(()))
+
+
+def test_a_zip_has_its_pictures_with_their_captions(tmp_path: Path) -> None:
+    path = zipped(
+        tmp_path / "album.zip",
+        {
+            "one/a.png": b"first",
+            "one/a.txt": b"A cat.",
+            "b.jpg": b"second",
+            "__MACOSX/._b.jpg": b"",
+            "x.exe": b"",
+        },
+    )
+    found = list(scan(str(path)))
+    assert [(one.key, one.member, one.existing) for one in found] == [
+        *[("one/a.png", "one/a.png", "A cat."), ("b.jpg", "b.jpg", "")]
+    ]
+    archives = _Archives()
+    assert archives.read(path, "one/a.png", 100) == b"first"
+    archives.close()
+
+
+@pytest.mark.parametrize(
+    "name", ["../escape.png", "/etc/escape.png", "a/../../escape.png", "..\\escape.png", "C:\\escape.png"]
+)
+def test_a_member_whose_name_leads_out_of_the_zip_is_not_read(tmp_path: Path, name: str) -> None:
+    (found,) = archive(zipped(tmp_path / "bad.zip", {name: b"x"}))
+    assert "leads out" in found.reason
+    assert ".." not in Path(found.key).parts
+    assert not Path(found.key).is_absolute()
+
+
+def test_a_link_in_a_zip_is_not_followed(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "link.zip", "w") as packed:
+        link = zipfile.ZipInfo("link.png")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        packed.writestr(link, "/etc/passwd")
+    (found,) = archive(tmp_path / "link.zip")
+    assert "leads out" in found.reason
+
+
+def test_of_a_bomb_no_more_is_read_than_a_picture_may_have(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "bomb.zip", {"bomb.png": bytes(50_000_000)})
+    assert path.stat().st_size < 100_000
+    archives = _Archives()
+    assert len(archives.read(path, "bomb.png", 1000)) == 1001
+    archives.close()
+
+
+def test_a_zip_that_lists_too_much_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = zipped(tmp_path / "many.zip", {f"{number}.png": b"" for number in range(100)})
+    monkeypatch.setattr(sources, "MAX_DIRECTORY_BYTES", 1000)
+    with pytest.raises(LimitError):
+        list(archive(path))
+    data = bytearray(path.read_bytes())
+    monkeypatch.undo()
+    struct.pack_into("<I", data, data.rfind(b"PK\5\6") + 12, 0xFFFFFFFF)  # as ZIP64 writes it
+    path.write_bytes(data)
+    with pytest.raises(LimitError):
+        list(archive(path))
+
+
+@pytest.mark.parametrize("data", [b"", b"PK\3\4 and no more", b"PK\5\6" + b"\xff" * 11 + bytes(11)])
+def test_what_is_no_zip_is_refused(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "bad.zip").write_bytes(data)
+    with pytest.raises((InputError, LimitError)):
+        list(archive(tmp_path / "bad.zip"))
+
+
+def test_a_damaged_member_is_its_own_trouble(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "album.zip", {"a.png": b"abc" * 1000})
+    data = bytearray(path.read_bytes())
+    data[40:60] = bytes(20)
+    path.write_bytes(data)
+    archives = _Archives()
+    with pytest.raises(ImageError, match=r"a\.png"):
+        archives.read(path, "a.png", 10_000)
+    archives.close()
+
+
+def test_addresses_are_taken_each_once_with_names_of_their_own() -> None:
+    found = list(scan("https://a.example/x/cat.jpg?size=2 https://b.example/cat.jpg, https://a.example/237/"))
+    assert [(one.key, one.kind) for one in found] == [
+        *[("cat.jpg", Kind.ADDRESS), ("cat-2.jpg", Kind.ADDRESS), ("237", Kind.ADDRESS)]
+    ]
+    assert found[0].place == "https://a.example/x/cat.jpg?size=2"
+
+
+def test_a_table_names_addresses_or_paths_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"x")
+    table = tmp_path / "table.csv"
+    table.write_text("\ufeffid;URL;Caption\n1;https://a.example/b.jpg;Old.\n2;a.png;\n3;;\n", "utf-8")
+    assert list(scan(str(table))) == [
+        Found("b.jpg", Kind.ADDRESS, "https://a.example/b.jpg", existing="Old."),
+        Found("a.png", Kind.FILE, str((tmp_path / "a.png").resolve())),
+    ]
+    outside = tmp_path / "outside.csv"
+    outside.write_text("path\n../../etc/passwd.png\n")
+    (found,) = scan(str(outside), Roots((tmp_path,)))
+    assert found.reason
+    assert found.key == "passwd.png"
+    with pytest.raises(InputError, match="which column"):
+        list(scan(str(zipped_csv(tmp_path))))
+    with pytest.raises(InputError, match="no column"):
+        list(scan(str(table), column="nothing"))
+    assert keys(scan(str(table), column="id")) == ["1", "2", "3"]
+
+
+def zipped_csv(tmp_path: Path) -> Path:
+    path = tmp_path / "other.csv"
+    path.write_text("a,b\n1,2\n")
+    return path
+
+
+def test_what_has_no_pictures_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.docx").write_bytes(b"x")
+    for place in (str(tmp_path / "a.docx"), str(tmp_path / "gone")):
+        with pytest.raises(InputError):
+            scan(place)
+
+
+def test_names_are_safe_and_each_once() -> None:
+    assert safe_name('a<b>:"|?*\n.png') == "a_b_______.png"
+    assert len(safe_name("ä" * 400 + ".png").encode()) < 220
+    assert safe_name("...") == "picture"
+    taken: set[str] = set()
+    assert [unique(key, taken) for key in ("d/a.png", "d/A.png", "a.png", "d/a.png")] == [
+        *["d/a.png", "d/A-2.png", "a.png", "d/a-3.png"]
+    ]

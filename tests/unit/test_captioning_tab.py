@@ -1,0 +1,308 @@
+"""The routes of the captioning tab: whose jobs they show, what they take, and what they refuse."""
+
+import csv
+import io
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from captioning_engine import CaptioningEngine
+from PIL import Image as Pil
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.testclient import TestClient
+
+from backend.admission import Admission
+from backend.captioning.jobs import JOBS_PER_VISITOR, Jobs
+from backend.config import Settings
+from backend.errors import RejectedError
+from backend.fetch import Fetcher
+from backend.picture_pool import PicturePool
+from backend.router import Router
+from ui.captioning import Captioning
+from ui.middleware import PageHeaders, PostedBodies
+from ui.visitors import COOKIE, new_secret, owner_of
+
+pytestmark = pytest.mark.timeout(60)
+WANTED = {"preset": "sentence", "model": "captioner"}
+
+
+@pytest.fixture
+def engine() -> CaptioningEngine:
+    return CaptioningEngine()
+
+
+@pytest.fixture
+def operator() -> SimpleNamespace:
+    """Whether the requests come from one."""
+    who = SimpleNamespace(is_one=False)
+    who.includes = lambda _: who.is_one
+    return who
+
+
+@pytest.fixture
+def jobs(settings: Settings, pool: PicturePool, engine: CaptioningEngine) -> Jobs:
+    return Jobs(settings.data_dir / "captions", Router(engine), pool, Fetcher(settings.fetch_limits))
+
+
+@pytest.fixture
+def settings(environment: pytest.MonkeyPatch, tmp_path: Path) -> Settings:
+    allowed = tmp_path / "allowed"
+    allowed.mkdir()
+    (tmp_path / "data").mkdir()
+    return Settings(data_dir=tmp_path / "data", max_caption_pictures=5, caption_folders=(str(allowed),))
+
+
+@pytest.fixture
+def app(jobs: Jobs, settings: Settings, operator: Any, admission: Admission) -> Starlette:
+    between = [
+        Middleware(PageHeaders, in_space=False),
+        Middleware(PostedBodies, uploads=settings.data_dir / "uploads", max_bytes=100),
+    ]
+    return Starlette(routes=Captioning(jobs, settings, operator, admission).routes(), middleware=between)
+
+
+@pytest.fixture
+def client(app: Starlette) -> Iterator[TestClient]:
+    with TestClient(app, cookies={COOKIE: new_secret()}) as client:
+        yield client
+
+
+def png(red: int = 200) -> bytes:
+    out = io.BytesIO()
+    Pil.new("RGB", (8, 6), (red, 30, 30)).save(out, "PNG")
+    return out.getvalue()
+
+
+def begin(client: TestClient, *names: str) -> str:
+    job_id = str(client.post("/captions/new", json={}).json()["id"])
+    for name in names:
+        answer = client.post(f"/captions/{job_id}/file", params={"name": name}, content=png())
+        assert answer.status_code == 200, answer.text
+    return job_id
+
+
+def show(client: TestClient, job_id: str) -> dict[str, Any]:
+    return dict(client.get(f"/captions/{job_id}").json())
+
+
+def until(client: TestClient, job_id: str, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    while not wanted(now := show(client, job_id)):
+        time.sleep(0.01)
+    return now
+
+
+def finish(client: TestClient, job_id: str, **options: Any) -> dict[str, Any]:
+    answer = client.post(f"/captions/{job_id}/start", json={"options": WANTED | options})
+    assert answer.status_code == 200, answer.text
+    return until(client, job_id, lambda now: not now["running"])
+
+
+def test_pictures_become_captions_and_tables(client: TestClient) -> None:
+    job_id = begin(client, "a.png", "a.png", "b/../c.png")
+    now = finish(client, job_id)
+    assert now["state"] == "done"
+    assert [(row["name"], row["caption"]) for row in now["rows"]] == [
+        *[("a.png", "A picture, a.png."), ("a-2.png", "A picture, a-2.png.")],
+        ("b_.._c.png", "A picture, b_.._c.png."),
+    ]
+    assert client.get(f"/captions/{job_id}/thumb/1").headers["content-type"] == "image/png"
+    table = client.get(f"/captions/{job_id}/download/csv")
+    assert table.headers["content-disposition"] == 'attachment; filename="captions.csv"'
+    rows = list(csv.DictReader(io.StringIO(table.content.decode("utf-8-sig"), newline="")))
+    assert [row["caption"] for row in rows] == [row["caption"] for row in now["rows"]]
+    assert len(client.get(f"/captions/{job_id}/download/jsonl").text.splitlines()) == 3
+    with zipfile.ZipFile(io.BytesIO(client.get(f"/captions/{job_id}/download/zip").content)) as packed:
+        assert packed.read("a.png.txt") == b"A picture, a.png.\n"
+    (listed,) = client.get("/captions/list").json()["jobs"]
+    assert listed["counts"]["done"] == 3
+
+
+def test_nobody_else_sees_or_changes_a_job(app: Starlette, client: TestClient) -> None:
+    job_id = begin(client, "a.png")
+    finish(client, job_id)
+    with TestClient(app, cookies={COOKIE: new_secret()}) as other:
+        assert other.get("/captions/list").json()["jobs"] == []
+        asked = ["", "/thumb/1", "/download/csv", "/download/zip"]
+        posted = ["/start", "/cancel", "/delete", "/retry", "/rows/1", "/addresses"]
+        answers = [other.get(f"/captions/{job_id}{path}") for path in asked]
+        bodies: dict[str, Any] = {"options": WANTED, "text": "https://a.example/b.png", "which": [1]}
+        answers += [other.post(f"/captions/{job_id}{path}", json=bodies) for path in posted]
+        answers.append(other.post(f"/captions/{job_id}/file?name=a.png", content=png()))
+        assert [answer.status_code for answer in answers] == [404] * len(answers)
+    with TestClient(app) as nobody:
+        assert nobody.get("/captions/list").status_code == 403
+    assert show(client, job_id)["rows"][0]["caption"] == "A picture, a.png."
+    for evil in ("..", "%2e%2e", "x" * 22, "../../etc"):
+        assert client.get(f"/captions/{evil}").status_code == 404
+
+
+def test_a_visitor_may_bring_so_many_and_an_operator_any_number(client: TestClient, operator: Any) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for number in range(6):
+            archive.writestr(f"{number}.png", png())
+    job_id = begin(client)
+    zipped = f"/captions/{job_id}/file?name=all.zip"
+    refused = client.post(zipped, content=packed.getvalue())
+    assert refused.status_code == 429
+    assert "--max-caption-pictures" in refused.json()["error"]
+    assert show(client, job_id)["counts"]["total"] == 0
+    addresses = " ".join(f"https://a.example/{number}.png" for number in range(6))
+    assert client.post(f"/captions/{job_id}/addresses", json={"text": addresses}).status_code == 429
+    operator.is_one = True
+    assert client.post(zipped, content=packed.getvalue()).json() == {"added": 6}
+
+
+def test_a_visitor_may_have_so_many_jobs(client: TestClient) -> None:
+    for _ in range(JOBS_PER_VISITOR):
+        job_id = begin(client)
+    assert client.post("/captions/new", json={}).status_code == 429
+    client.post(f"/captions/{job_id}/delete", json={})
+    assert client.get(f"/captions/{job_id}").status_code == 404
+    assert client.post("/captions/new", json={}).status_code == 200
+
+
+def test_folders_of_the_server_are_for_operators_and_only_those_that_are_allowed(
+    client: TestClient, operator: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "allowed" / "mine.png").write_bytes(png())
+    (tmp_path / "secret.png").write_bytes(png())
+    job_id = begin(client)
+    path = f"/captions/{job_id}/folder"
+    assert client.post(path, json={"text": str(tmp_path / "allowed")}).status_code == 422
+    operator.is_one = True
+    for place in (str(tmp_path), str(tmp_path / "allowed" / ".."), "/etc", "https://a.example/"):
+        assert client.post(path, json={"text": place}).status_code == 422, place
+    assert client.post(path, json={"text": str(tmp_path / "allowed")}).json() == {"added": 1}
+    assert client.get("/captions/list").json()["folders"] == [str(tmp_path / "allowed")]
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "status"),
+    [("a.exe", b"x", 422), ("bad.zip", b"no zip", 422), ("large.png", bytes(21_000_000), 429)],
+)
+def test_what_is_no_picture_is_refused_and_not_kept(
+    client: TestClient, tmp_path: Path, name: str, body: bytes, status: int
+) -> None:
+    job_id = begin(client)
+    answer = client.post(f"/captions/{job_id}/file", params={"name": name}, content=body)
+    assert answer.status_code == status
+    assert not list((tmp_path / "data" / "captions").rglob(name))
+    assert show(client, job_id)["counts"]["total"] == 0
+
+
+def test_a_trial_does_three_and_another_wish_asks_them_anew(
+    client: TestClient, engine: CaptioningEngine
+) -> None:
+    job_id = begin(client, *(f"{number}.png" for number in range(5)))
+    client.post(f"/captions/{job_id}/start", json={"options": WANTED, "trial": True})
+    now = until(client, job_id, lambda now: not now["running"])
+    assert (now["state"], now["counts"]["done"], now["counts"]["pending"]) == ("draft", 3, 2)
+    finish(client, job_id)
+    assert sum(engine.asked.values()) == 5
+    job_id = begin(client, *(f"{number}.png" for number in range(4)))
+    client.post(f"/captions/{job_id}/start", json={"options": WANTED, "trial": True})
+    until(client, job_id, lambda now: not now["running"])
+    assert finish(client, job_id, preset="tags")["counts"]["done"] == 4
+    assert sum(engine.asked.values()) == 5 + 3 + 4
+
+
+def test_captions_are_corrected_and_corrections_undone(client: TestClient) -> None:
+    job_id = begin(client, "a.png")
+    finish(client, job_id)
+    path = f"/captions/{job_id}/rows/1"
+    assert client.post(path, json={"text": "Mine <b>."}).json()["row"]["caption"] == "Mine <b>."
+    assert client.post(path, json={"accepted": True}).json()["row"]["accepted"] is True
+    assert client.post(path, json={"undo": True}).json()["row"]["caption"] == "A picture, a.png."
+    assert client.post(f"/captions/{job_id}/rows/99", json={"text": "x"}).status_code == 404
+
+
+def test_failed_pictures_are_retried_and_the_job_goes_on_by_itself(
+    client: TestClient, engine: CaptioningEngine
+) -> None:
+    def answer(image: Any, attempt: int) -> str:
+        if attempt == 1:
+            raise RejectedError("I do not like this.", "Try another.")
+        return "Well."
+
+    engine.answer = answer
+    job_id = begin(client, "a.png", "b.png")
+    now = finish(client, job_id)
+    assert {row["reason"] for row in now["rows"]} == {"I do not like this. Try another."}
+    assert client.post(f"/captions/{job_id}/retry", json={"which": "failed"}).json() == {"count": 2}
+    now = until(client, job_id, lambda now: not now["running"])
+    assert {row["caption"] for row in now["rows"]} == {"Well."}
+
+
+def test_a_job_is_paused_cancelled_and_resumed(client: TestClient, engine: CaptioningEngine) -> None:
+    engine.may_answer.clear()
+    job_id = begin(client, "a.png", "b.png")
+    client.post(f"/captions/{job_id}/start", json={"options": WANTED})
+    assert show(client, job_id)["running"]
+    assert client.post(f"/captions/{job_id}/start", json={}).status_code == 429
+    client.post(f"/captions/{job_id}/cancel", json={})
+    now = show(client, job_id)
+    assert (now["state"], now["counts"]["pending"]) == ("cancelled", 2)
+    engine.may_answer.set()
+    client.post(f"/captions/{job_id}/start", json={})
+    assert until(client, job_id, lambda now: now["state"] == "done")["counts"]["done"] == 2
+
+
+def test_a_job_that_ran_when_the_app_ended_goes_on_when_somebody_looks(
+    app: Starlette, settings: Settings, pool: PicturePool, operator: Any, admission: Admission
+) -> None:
+    secret = new_secret()
+    stuck = CaptioningEngine()
+    stuck.may_answer.clear()
+    before = Jobs(settings.data_dir / "captions", Router(stuck), pool, Fetcher(settings.fetch_limits))
+    old = Starlette(routes=Captioning(before, settings, operator, admission).routes())
+    with TestClient(old, cookies={COOKIE: secret}) as client:
+        job_id = begin(client, "a.png")
+        client.post(f"/captions/{job_id}/start", json={"options": WANTED})
+        until(client, job_id, lambda now: bool(now["state"] == "running" and stuck.in_flight))
+    with TestClient(app, cookies={COOKIE: secret}) as client:
+        client.get("/captions/list")
+        assert until(client, job_id, lambda now: now["state"] == "done")["counts"]["done"] == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"preset": "own"}, "what to ask"),
+        ({"preset": "training"}, "word of yours"),
+        ({"preset": "fields", "fields": [{"name": "a", "kind": "poem"}]}, "no type"),
+        ({"preset": "fields"}, "Name between"),
+        ({"model": ""}, "no model"),
+        ({"model": "another"}, "not offered"),
+        ({"system": "x" * 200_000}, "too long"),
+    ],
+)
+def test_a_wish_that_cannot_be_is_said(client: TestClient, options: dict[str, Any], sentence: str) -> None:
+    job_id = begin(client, "a.png")
+    answer = client.post(f"/captions/{job_id}/start", json={"options": WANTED | options})
+    assert answer.status_code in (422, 429)
+    assert sentence in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"{", b"[" * 99_999, b"x" * 400_000, b'{"options": 5, "which": 7}']
+)
+def test_whatever_is_posted_nothing_breaks(client: TestClient, body: bytes) -> None:
+    job_id = begin(client, "a.png")
+    for path in ("start", "retry", "rows/1", "addresses", "folder", "pause"):
+        assert client.post(f"/captions/{job_id}/{path}", content=body).status_code in (200, 422, 429)
+
+
+async def test_all_of_an_owner_s_jobs_are_forgotten(jobs: Jobs, tmp_path: Path) -> None:
+    owner, other = (owner_of({COOKIE: new_secret()}) or "" for _ in range(2))
+    await jobs.create(owner)
+    kept = await jobs.create(other)
+    await jobs.forget(owner)
+    await jobs.forget("../..")
+    assert await jobs.listed(owner) == []
+    assert [job.id for job in await jobs.listed(other)] == [kept]
