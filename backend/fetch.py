@@ -23,7 +23,7 @@ import httpx2
 from backend import addresses
 from backend.addresses import COPY, SAVE, Refusal, shown_address, site_of
 from backend.errors import FetchError, WebPageError
-from backend.images import shown_name
+from backend.names import shown_name
 from backend.turns import Turns
 from backend.types import FetchLimits
 from backend.web_page import PAGE_BYTES, SNIFFED_BYTES, find_preview, is_page

@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import io
 import math
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -34,11 +33,11 @@ from backend import encoding, jpeg
 from backend.errors import ImageError, NoPagesError
 from backend.exif import orientation
 from backend.formats import Format, Refusal, raw_file, recognise, webp_is_lossless
+from backend.names import shown_name
 from backend.pdf import Document
 from backend.sizing import fit, limits_for
 from backend.types import Detail, Image, ImageLimits, Loaded, Vision
 
-MAX_NAME_CHARS = 80
 REDUCING_GAP = 2.0  # Pillow's own default for thumbnails
 ALL_PAGES = range(1_000_000)
 
@@ -131,19 +130,6 @@ def load_pictures(
         left_out=tuple(frame.rest for frame in frames if frame.rest),
         has_pages=recognise(data) is Format.PDF,
     )
-
-
-def shown_name(name: str) -> str:
-    """The base name of a file in a form that is safe to show: no path, no invisible character, 80 at most.
-
-    White space becomes single spaces. Controls and all format characters go, the bidirectional
-    overrides among them (Unicode UAX #9), except the two joiners that Persian, Hindi and emoji need.
-    """
-    base = re.split(r"[/\\]", name)[-1]
-    visible = "".join(c for c in " ".join(base.split()) if c.isprintable() or c in "\u200c\u200d").strip()
-    if not visible.strip(".\u200c\u200d "):
-        return "picture"
-    return visible if len(visible) <= MAX_NAME_CHARS else f"{visible[: MAX_NAME_CHARS - 20]}…{visible[-19:]}"
 
 
 def _finish(frame: _Frame, name: str, for_people: bool) -> Image:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
-from backend.images import ALL_PAGES, shown_name
+from backend.images import ALL_PAGES
+from backend.names import shown_name
 from backend.picture_pool import PicturePool
 from backend.sizing import limits_for
 from backend.types import Detail, ImageLimits, Loaded, Vision

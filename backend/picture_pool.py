@@ -22,7 +22,8 @@ from pebble import ProcessExpired, ProcessPool
 
 from backend import picture_worker
 from backend.errors import ImageError
-from backend.images import ALL_PAGES, shown_name
+from backend.images import ALL_PAGES
+from backend.names import shown_name
 from backend.turns import Turns
 from backend.types import DecoderLimits, Detail, ImageLimits, Loaded, Vision
 

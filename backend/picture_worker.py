@@ -14,6 +14,7 @@ import warnings
 from pathlib import Path
 
 from backend.errors import ImageError
+from backend.names import shown_name
 from backend.types import Detail, ImageLimits, Loaded, Vision
 
 # Each thread of a library reserves memory of its own, and the processes are what works side by side.
@@ -67,7 +68,7 @@ def load(
     Raises:
         ImageError: the file cannot be read, or what it holds not be taken.
     """
-    from backend.images import load_pictures, shown_name  # noqa: PLC0415
+    from backend.images import load_pictures  # noqa: PLC0415
 
     # By the kernel, should the parent be gone by then: a decoder that hangs lets no thread of Python run.
     signal.setitimer(signal.ITIMER_REAL, seconds + _ALARM_GRACE_S)

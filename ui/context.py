@@ -30,6 +30,7 @@ from ui.payload import (
 from ui.visitors import address_of, require_owner
 
 # The page's script asks for it when nothing has changed for a moment, and knows which picture was meant.
+JS_CARRY = "() => sightline.drafts.carry()"  # what is written comes along
 JS_SOON = "() => sightline.measureSoon()"
 JS_TURN = "(turn, ...rest) => [sightline.turn(), ...rest]"
 
@@ -199,4 +200,4 @@ def connect(
     row.pictures.click(handlers.leave_out_pictures, [view.chat_id], changed, **quick)
     row.turns.click(handlers.leave_out_turns, sent, changed, **quick)
     row.shrink.click(None, None, [detail], js=f'() => "{Detail.LOW.value}"', **quick)
-    row.new.click(chat.new_chat, None, changed, **quick)
+    row.new.click(chat.new_chat, None, changed, js=JS_CARRY, **quick)

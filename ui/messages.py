@@ -10,13 +10,14 @@ from backend.errors import NotFoundError, SightlineError
 from backend.types import StoredMessage
 from ui import render
 from ui.chat import Chat, View
-from ui.payload import forget_upload, read_composer, read_id
+from ui.payload import read_id
 from ui.visitors import require_owner
 
 # The page's own half: it knows which button was pressed, and what the composer held before.
 JS_TURN = "(turn, ...rest) => [sightline.turn(), ...rest]"
 JS_EDIT = "(turn, chat, composer) => [sightline.beginEdit(composer, chat), chat, composer]"
 JS_ROWS = "rows => sightline.rows(rows)"
+JS_CANCEL = '() => ["", ""]'
 JS_EDITING = "(...now) => sightline.editing(...now)"
 EDITING = """
 <p class="notice" role="status">You are editing a question. What you send is another version of it; the old
@@ -40,16 +41,6 @@ class Messages:
             return View(notice=render.notice(str(error)))
         value = {"text": question.text, "files": files}
         return View(composer=gr.update(value=value), notice="", editing=question.id)
-
-    async def cancel(self, composed: Any, request: gr.Request) -> View:
-        """Leave the question as it is. The script puts back what was in the composer before."""
-        try:
-            owner = require_owner(request)
-        except SightlineError as error:
-            return View(notice=render.notice(str(error)))
-        for upload in read_composer(composed, self.chat.uploads.of(owner)).uploads:
-            await asyncio.to_thread(forget_upload, upload)
-        return View(notice="", editing="")
 
     async def turn_to(self, turn: Any, posted_id: Any, request: gr.Request) -> View:
         """Show another version of a message, and what followed it."""
@@ -95,7 +86,8 @@ def connect(
     edit.click(handlers.edit, [turn, chat_id, view.composer], changed, js=JS_EDIT, **quick)
     show.click(handlers.turn_to, [turn, chat_id], changed, js=JS_TURN, **quick)
     resume.click(handlers.chat.resume, [chat_id, *asked], changed, **quick)
-    cancel.click(handlers.cancel, [view.composer], changed, **quick)
+    # The pictures that were laid down go with what else nobody sent; a page may still be loading them.
+    cancel.click(None, None, [view.editing, view.notice], js=JS_CANCEL, **quick)
     view.rows.change(None, [view.rows], None, js=JS_ROWS, **quick)
     now = [view.editing, view.composer, chat_id]
     view.editing.change(None, now, [view.composer], js=JS_EDITING, **quick)

@@ -26,7 +26,7 @@ from starlette.routing import BaseRoute, Route
 
 from backend.admission import Admission, address_key
 from backend.errors import ImageError, LimitError
-from backend.images import shown_name
+from backend.names import shown_name
 from backend.picture_cache import PictureCache
 from ui.payload import PREVIEW, forget_upload_at
 from ui.visitors import address_of, owner_behind

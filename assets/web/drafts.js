@@ -7,6 +7,7 @@
   let place, shown; // under which name this person's drafts are kept; the chat whose draft the page shows
   let written; // as Gradio told it last
   let sending, lastTold = "", move; // what Send was pressed on; what the server said last of a stored message
+  let isCarried = false; // into the chat that is turned to
 
   // A page's own first, so that two pages at one chat do not meet; a page that is new has what was kept last.
   function storages() {
@@ -88,6 +89,13 @@
     }
     if (chat === shown) return [];
     move = undefined;
+    if (isCarried) {
+      isCarried = false;
+      put(shown);
+      shown = chat;
+      keep(composer, address, pages, detail);
+      return [];
+    }
     const isFirst = shown === undefined; // and something may be typed before the page knows whose it is
     shown = chat;
     const draft = storages().map(storage => read(storage)[chat]).find(Boolean);
@@ -109,6 +117,10 @@
     sending = {text, files: [...files], isEdit: document.body.hasAttribute("data-editing")};
   }
 
+  function carry() {
+    isCarried = true;
+  }
+
   function forget() {
     for (const storage of storages()) storage.removeItem(place);
   }
@@ -121,5 +133,5 @@
     }
   }
 
-  Object.assign(window.sightline, {drafts: {keep, turn, send, forget, opened}});
+  Object.assign(window.sightline, {drafts: {keep, turn, send, carry, forget, opened}});
 })();

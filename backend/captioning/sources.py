@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from backend.addresses import split_addresses
 from backend.captioning.values import Found, Kind
 from backend.errors import InputError, LimitError, NotAllowedError
-from backend.images import shown_name
+from backend.names import shown_name
 
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".avif"}

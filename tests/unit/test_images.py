@@ -21,7 +21,8 @@ from PIL.PngImagePlugin import PngInfo
 from backend import encoding, images, jpeg
 from backend.errors import ImageError
 from backend.formats import Format
-from backend.images import load_image, load_pictures, shown_name
+from backend.images import load_image, load_pictures
+from backend.names import MAX_NAME_CHARS, shown_name
 from backend.types import Image, ImageLimits, Vision
 
 LIMITS = ImageLimits(max_bytes=20_000_000, max_pixels=64_000_000, longest_side=1540)
@@ -716,7 +717,7 @@ def test_names_are_safe_to_show(name: str, shown: str) -> None:
 
 def test_long_names_keep_both_ends() -> None:
     shown = shown_name("a" * 500 + ".jpeg")
-    assert len(shown) == images.MAX_NAME_CHARS == 80
+    assert len(shown) == MAX_NAME_CHARS == 80
     assert shown.startswith("aaa")
     assert shown.endswith("a.jpeg")
     assert "…" in shown

@@ -109,20 +109,6 @@ async def test_what_is_refused_of_an_edited_question_stays_one(
     assert len(engine.requests) == 1
 
 
-async def test_an_edit_that_is_given_up_leaves_no_files(
-    handlers: Messages, visitor: Visitor, engine: FakeEngine
-) -> None:
-    await asked(visitor, engine, "A cat.", "What?", visitor.upload())
-    question, _ = visitor.messages()
-    view = await handlers.edit(question.id, visitor.chats()[0], None, visitor.request)
-    assert files_in(visitor.chat.uploads.folder) == ["cat.png"]
-
-    view = await handlers.cancel(view.composer["value"], visitor.request)
-
-    assert (view.editing, view.notice, view.composer) == ("", "", SKIP)
-    assert files_in(visitor.chat.uploads.folder) == []
-
-
 @pytest.mark.parametrize("which", ["reply", "absent", 7, None, "elsewhere", "somebody else's"])
 async def test_only_an_own_question_of_this_chat_is_edited(
     handlers: Messages, visitor: Visitor, engine: FakeEngine, which: object
@@ -178,7 +164,6 @@ async def test_nothing_is_turned_to_while_a_reply_grows(
 async def test_without_a_cookie_nothing_is_done(handlers: Messages) -> None:
     for view in (
         await handlers.edit("x", "y", None, NO_COOKIE),
-        await handlers.cancel({}, NO_COOKIE),
         await handlers.turn_to("x", "y", NO_COOKIE),
         await handlers.chat.resume("y", NO_COOKIE, *DEFAULTS),
     ):
