@@ -77,7 +77,7 @@
     if (told !== lastTold) {
       lastTold = told;
       const [from, to] = told.split("/"); // of a new chat the first message makes one that has an id
-      put(from);
+      if (!sending?.isAside) put(from);
       move = {from, to};
     }
     if (shown === move?.from && chat === move?.to) { // else the page has turned to another meanwhile
@@ -114,7 +114,8 @@
   });
 
   function send({text, files}) { // what is given changes with what is typed
-    sending = {text, files: [...files], isEdit: document.body.hasAttribute("data-editing")};
+    const isEdit = document.body.hasAttribute("data-editing"); // beside which the chat's draft may be set aside
+    sending = {text, files: [...files], isEdit, isAside: isEdit && window.sightline.isSomethingAside()};
   }
 
   function carry() {
