@@ -212,7 +212,9 @@ def test_a_job_that_is_paused_and_an_app_that_is_away(
     shoot(page, "captions-paused")
     visitor.expect_problems("ERR_INTERNET_DISCONNECTED", "Failed to load")
     visitor.context.set_offline(True)
-    field = page.get_by_label("Caption of 0.png")
+    # Which of them was first to be asked about is not said.
+    label = page.locator('.caption-row[data-state="done"] textarea').get_attribute("aria-label")
+    field = page.get_by_label(label or "")
     field.fill("Written while nobody heard it.")
     field.blur()
     expect(page.get_by_text("The app does not answer.").first).to_be_visible()
