@@ -180,25 +180,27 @@ class Captioning:
         most = self._most(request)
         self.admission.take_pictures(address_of(request))
         path = await run_in_threadpool(self.jobs.place_for, owner, job_id, name)
-        is_zip = path.suffix.lower() == ".zip"
-        if not is_zip and path.suffix.lower() not in SUFFIXES:
-            raise InputError(
-                f"“{path.name}” is no picture and no ZIP.", "Add JPEG, PNG, WebP, HEIC or the like."
-            )
-        limit = self.settings.max_file_mb
-        if is_zip:
-            limit = MAX_ZIP_PICTURES_MB * (most or 10 * self.settings.max_caption_pictures)
         try:
-            await self._receive(request, path, limit)
+            await self._receive(request, path, self._most_mb(path, most))
             added = await run_in_threadpool(self.jobs.add_file, owner, job_id, path, most)
         except BaseException:
             path.unlink(missing_ok=True)
             raise
         return _json({"added": added})
 
+    def _most_mb(self, path: Path, most: int | None) -> int:
+        """How large a file of this name may be; refuses one of another kind."""
+        if path.suffix.lower() == ".zip":
+            return MAX_ZIP_PICTURES_MB * (most or 10 * self.settings.max_caption_pictures)
+        if path.suffix.lower() not in SUFFIXES:
+            raise InputError(
+                f"“{path.name}” is no picture and no ZIP.", "Add JPEG, PNG, WebP, HEIC or the like."
+            )
+        return self.settings.max_file_mb
+
     async def _receive(self, request: Request, path: Path, limit_mb: int) -> None:
         size, checked_at = 0, -CHECKED_EVERY
-        with explained(), path.open("xb") as file:
+        with explained(), path.open("wb") as file:
             async for chunk in request.stream():
                 size += len(chunk)
                 if size > limit_mb * MEGA:

@@ -9,10 +9,12 @@ import logging
 import re
 import secrets
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from backend.captioning.intake import Intake
@@ -72,6 +74,7 @@ class Jobs:
         self._fetcher = fetcher
         self._visitors = visitors
         self._running: dict[tuple[str, str], _Running] = {}
+        self._adding = threading.Lock()
         self._has_resumed = False
 
     # A job as a whole.
@@ -233,7 +236,7 @@ class Jobs:
     # What is in it. These block.
 
     def place_for(self, owner: str, job_id: str, name: str) -> Path:
-        """Where a picture that is brought is to lie.
+        """Where a picture that is brought is to lie: an empty file, so that no other gets its name.
 
         Raises:
             NotFoundError, LimitError: there is no such job, or it takes no more.
@@ -244,7 +247,11 @@ class Jobs:
         with explained():
             folder.mkdir(mode=0o700, exist_ok=True)
             taken = {path.name.casefold() for path in folder.iterdir()}
-        return folder / unique(safe_name(name), taken)
+            while True:
+                path = folder / unique(safe_name(name), taken)
+                with suppress(FileExistsError):  # another of this name came meanwhile
+                    path.touch(0o600, exist_ok=False)
+                    return path
 
     def add_file(self, owner: str, job_id: str, path: Path, most: int | None) -> int:
         """Add a picture, or those of a ZIP, that lies in the job's folder.
@@ -265,23 +272,19 @@ class Jobs:
         return self._add(owner, job_id, scan(place, roots), None)
 
     def _add(self, owner: str, job_id: str, found: Iterator[Found], most: int | None) -> int:
-        with self.opened(owner, job_id) as job:
+        some = list(islice(found, None if most is None else most + 1))
+        if not some:
+            raise InputError("There are no pictures in that.", "Add pictures, a ZIP of them, or addresses.")
+        with self.opened(owner, job_id) as job, self._adding:  # what is taken stays so until these are in
             _check_draft(job)
             taken = job.keys()
-            left = None if most is None else most - len(taken)
-            pictures = []
-            for one in found:
-                pictures.append(replace(one, key=unique(one.key, taken)))
-                if left is not None and len(pictures) > left:
-                    raise LimitError(
-                        f"A job may have {most} pictures, and these would be more.",
-                        "Leave some out; whoever runs this app can allow more with --max-caption-pictures.",
-                    )
-            if not pictures:
-                raise InputError(
-                    "There are no pictures in that.", "Add pictures, a ZIP of them, or addresses."
+            if most is not None and len(taken) + len(some) > most:
+                raise LimitError(
+                    f"A job may have {most} pictures, and these would be more.",
+                    "Leave some out; whoever runs this app can allow more with --max-caption-pictures.",
                 )
-            return sum(job.add(some) for some in _portions(pictures))
+            pictures = [replace(one, key=unique(one.key, taken)) for one in some]
+            return sum(job.add(portion) for portion in _portions(pictures))
 
     def retry(self, owner: str, job_id: str, which: Which) -> int:
         """Make pictures pending again; how many."""

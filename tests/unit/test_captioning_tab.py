@@ -1,10 +1,14 @@
 """The routes of the captioning tab: whose jobs they show, what they take, and what they refuse."""
 
+import asyncio
 import csv
 import io
+import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,9 +21,10 @@ from starlette.middleware import Middleware
 from starlette.testclient import TestClient
 
 from backend.admission import Admission
+from backend.captioning.job_file import JobFile
 from backend.captioning.jobs import JOBS_PER_VISITOR, Jobs
 from backend.config import Settings
-from backend.errors import RejectedError
+from backend.errors import LimitError, RejectedError
 from backend.fetch import Fetcher
 from backend.picture_pool import PicturePool
 from backend.router import Router
@@ -156,6 +161,57 @@ def test_a_visitor_may_bring_so_many_and_an_operator_any_number(client: TestClie
     assert client.post(f"/captions/{job_id}/addresses", json={"text": addresses}).status_code == 429
     operator.is_one = True
     assert client.post(zipped, content=packed.getvalue()).json() == {"added": 6}
+
+
+def test_of_one_name_at_the_same_moment_both_pictures_are_kept(
+    client: TestClient, jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id, places, met = begin(client), jobs.place_for, threading.Barrier(2, timeout=30)
+
+    def place_for(*args: str) -> Path:
+        path = places(*args)
+        met.wait()  # until both know where to lie
+        return path
+
+    monkeypatch.setattr(jobs, "place_for", place_for)
+    colours = (10, 250)
+    with ThreadPoolExecutor() as threads:
+        answers = threads.map(
+            lambda red: client.post(f"/captions/{job_id}/file?name=a.png", content=png(red)), colours
+        )
+        assert [answer.json() for answer in answers] == [{"added": 1}] * 2
+    assert {row["name"] for row in finish(client, job_id)["rows"]} == {"a.png", "a-2.png"}
+    kept = (tmp_path / "data" / "captions").rglob("*.png")
+    assert {path.read_bytes() for path in kept} == {png(red) for red in colours}
+
+
+@pytest.mark.parametrize(("most", "names", "added"), [(3, "abcd", [0, 2]), (4, "abab", [2, 2])])
+def test_additions_at_the_same_moment_keep_to_the_limit_and_lose_nothing(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch, most: int, names: str, added: list[int]
+) -> None:
+    owner = owner_of({COOKIE: new_secret()}) or ""
+    job_id = asyncio.run(jobs.create(owner))
+    read, met = JobFile.keys, threading.Barrier(2)
+
+    def keys(job: JobFile) -> set[str]:
+        found = read(job)
+        with suppress(threading.BrokenBarrierError):  # the other is kept waiting, as it should be
+            met.wait(timeout=0.5)
+        return found
+
+    monkeypatch.setattr(JobFile, "keys", keys)
+
+    def add(names: str) -> int:
+        text = " ".join(f"https://a.example/{name}.png" for name in names)
+        try:
+            return jobs.add_addresses(owner, job_id, text, most)
+        except LimitError:
+            return 0
+
+    with ThreadPoolExecutor() as threads:
+        assert sorted(threads.map(add, (names[:2], names[2:]))) == added
+    with jobs.opened(owner, job_id) as job:
+        assert job.counts().total == sum(added)
 
 
 def test_a_visitor_may_have_so_many_jobs(client: TestClient) -> None:
