@@ -20,15 +20,15 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.testclient import TestClient
 
-from backend.admission import Admission
+from backend.admission import NOWHERE, Admission
 from backend.captioning.job_file import JobFile
-from backend.captioning.jobs import JOBS_PER_VISITOR, Jobs
+from backend.captioning.jobs import JOBS_PER_VISITOR, RUNNING, RUNNING_PER_ADDRESS, Jobs
 from backend.config import Settings
 from backend.errors import LimitError, RejectedError
 from backend.fetch import Fetcher
 from backend.picture_pool import PicturePool
 from backend.router import Router
-from ui.captioning import Captioning
+from ui.captioning import NEW_PER_MINUTE, Captioning
 from ui.middleware import PageHeaders, PostedBodies
 from ui.visitors import COOKIE, new_secret, owner_of
 
@@ -221,6 +221,61 @@ def test_a_visitor_may_have_so_many_jobs(client: TestClient) -> None:
     client.post(f"/captions/{job_id}/delete", json={})
     assert client.get(f"/captions/{job_id}").status_code == 404
     assert client.post("/captions/new", json={}).status_code == 200
+
+
+async def test_of_jobs_that_are_begun_at_the_same_moment_no_more_are_made(jobs: Jobs) -> None:
+    owner = owner_of({COOKIE: new_secret()}) or ""
+    made = await asyncio.gather(*(jobs.create(owner) for _ in range(20)), return_exceptions=True)
+    assert sum(isinstance(one, LimitError) for one in made) == 20 - JOBS_PER_VISITOR
+    assert len(await jobs.listed(owner)) == JOBS_PER_VISITOR
+
+
+def test_an_address_begins_so_many_jobs_a_minute(client: TestClient) -> None:
+    statuses = []
+    for _ in range(NEW_PER_MINUTE + 1):  # a new cookie is no new allowance
+        client.cookies.set(COOKIE, new_secret())
+        statuses.append(client.post("/captions/new", json={}).status_code)
+    assert statuses == [200] * NEW_PER_MINUTE + [429]
+
+
+def test_an_address_has_so_many_jobs_at_work_and_an_operator_as_many_as_there_is_room_for(
+    client: TestClient, engine: CaptioningEngine, operator: Any
+) -> None:
+    engine.may_answer.clear()
+
+    def start() -> str:
+        client.cookies.set(COOKIE, new_secret())
+        return str(client.post(f"/captions/{begin(client, 'a.png')}/start", json={"options": WANTED}).text)
+
+    answers = [start() for _ in range(RUNNING_PER_ADDRESS + 1)]
+    assert answers[:-1] == ["{}"] * RUNNING_PER_ADDRESS
+    assert "of your network are running" in answers[-1]
+    operator.is_one = True
+    answers = [start() for _ in range(RUNNING - RUNNING_PER_ADDRESS + 1)]
+    assert answers[:-1] == ["{}"] * (RUNNING - RUNNING_PER_ADDRESS)
+    assert "are running here" in answers[-1]
+    engine.may_answer.set()
+
+
+def test_what_cannot_be_retried_now_keeps_its_caption(
+    client: TestClient, engine: CaptioningEngine, pool: PicturePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked, load = [], pool.load
+
+    def noted(*args: Any, **options: Any) -> Any:
+        looked.append(options["who"])
+        return load(*args, **options)
+
+    monkeypatch.setattr(pool, "load", noted)
+    job_id = begin(client, "a.png")
+    finish(client, job_id)
+    assert looked == [NOWHERE]  # the address, not the cookie, which can be dropped
+    engine.may_answer.clear()
+    for _ in range(RUNNING_PER_ADDRESS):
+        client.post(f"/captions/{begin(client, 'a.png')}/start", json={"options": WANTED})
+    assert client.post(f"/captions/{job_id}/retry", json={"which": [1]}).status_code == 429
+    assert show(client, job_id)["counts"]["done"] == 1
+    engine.may_answer.set()
 
 
 def test_folders_of_the_server_are_for_operators_and_only_those_that_are_allowed(
