@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
+from backend.addresses import split_addresses
 from backend.admission import Admission, Rates, address_key
 from backend.captioning import outputs
 from backend.captioning.fields import TYPES
@@ -227,8 +228,8 @@ class Captioning:
     async def _addresses(self, request: Request, owner: str) -> Response:
         text = read_text(await _body(request), "text")
         job_id, most = request.path_params["job"], self._most(request)
+        self.admission.take_pictures(address_of(request), len(split_addresses(text)))
         added = await run_in_threadpool(self.jobs.add_addresses, owner, job_id, text, most)
-        self.admission.take_pictures(address_of(request), added)
         return _json({"added": added})
 
     async def _folder(self, request: Request, owner: str) -> Response:

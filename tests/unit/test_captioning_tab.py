@@ -223,6 +223,18 @@ def test_a_visitor_may_have_so_many_jobs(client: TestClient) -> None:
     assert client.post("/captions/new", json={}).status_code == 200
 
 
+def test_more_addresses_than_a_minute_allows_are_not_added(
+    client: TestClient, settings: Settings, operator: Any
+) -> None:
+    operator.is_one = True  # who may have any number in a job
+    job_id, most = begin(client), settings.stream_limits.pictures_per_minute_per_address
+    text = " ".join(f"https://a.example/{number}.png" for number in range(most + 1))
+    assert client.post(f"/captions/{job_id}/addresses", json={"text": text}).status_code == 429
+    assert show(client, job_id)["counts"]["total"] == 0
+    text = " ".join(text.split()[1:])
+    assert client.post(f"/captions/{job_id}/addresses", json={"text": text}).json() == {"added": most}
+
+
 async def test_of_jobs_that_are_begun_at_the_same_moment_no_more_are_made(jobs: Jobs) -> None:
     owner = owner_of({COOKIE: new_secret()}) or ""
     made = await asyncio.gather(*(jobs.create(owner) for _ in range(20)), return_exceptions=True)
