@@ -296,6 +296,7 @@ class Captioning:
                 return job.undo_edit(row_id)
             if isinstance(body.get("accepted"), bool):
                 return job.accept(row_id, body["accepted"])
+            check_disk(self.settings.data_dir)
             return job.edit(row_id, read_text(body, "text"))
 
         def run() -> Json:

@@ -33,6 +33,7 @@ JOBS_PER_VISITOR = 5
 RUNNING = 8  # jobs at the same time, of everybody
 RUNNING_PER_ADDRESS = 2
 ADDED_AT_ONCE = 500
+DRAFT_KEPT_S = 7 * 24 * 3600  # since it was made, or a file brought for it
 FILE = "job.db"
 _ID = re.compile(r"[A-Za-z0-9_-]{22}")
 _OWNER = re.compile(r"[0-9a-f]{64}")
@@ -244,7 +245,7 @@ class Jobs:
             await asyncio.to_thread(shutil.rmtree, self._folder / owner, ignore_errors=True)
 
     async def resume_left(self) -> None:
-        """Go on with the jobs that ran when the app ended; the first call only."""
+        """Go on with the jobs that ran when the app ended, delete forgotten drafts; the first call only."""
         if self._has_resumed:
             return
         self._has_resumed = True
@@ -342,10 +343,24 @@ class Jobs:
         left = []
         for path in self._folder.glob(f"*/*/{FILE}"):
             owner, job_id = path.parent.parent.name, path.parent.name
+            info = None
             with suppress(SightlineError), self.opened(owner, job_id) as job:
-                if job.info().state is JobState.RUNNING:
-                    left.append((owner, job_id))
+                info = job.info()
+            if info is None:
+                continue
+            if info.state is JobState.RUNNING:
+                left.append((owner, job_id))
+            elif info.state is JobState.DRAFT and _age_s(info, path.with_name("pictures")) > DRAFT_KEPT_S:
+                shutil.rmtree(path.parent, ignore_errors=True)
         return left
+
+
+def _age_s(info: JobInfo, pictures: Path) -> float:
+    """How long ago a job was made, or a file brought for it. Its own file is written by looking at it."""
+    changed = info.created_at
+    with suppress(FileNotFoundError):
+        changed = max(changed, pictures.stat().st_mtime)
+    return time.time() - changed
 
 
 def _check_draft(job: JobFile) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import io
+import os
 import threading
 import time
 import zipfile
@@ -343,6 +344,41 @@ def test_captions_are_corrected_and_corrections_undone(client: TestClient) -> No
     assert client.post(path, json={"accepted": True}).json()["row"]["accepted"] is True
     assert client.post(path, json={"undo": True}).json()["row"]["caption"] == "A picture, a.png."
     assert client.post(f"/captions/{job_id}/rows/99", json={"text": "x"}).status_code == 404
+
+
+def test_a_correction_waits_for_room_on_the_disk(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = begin(client, "a.png")
+    finish(client, job_id)
+    path, full = f"/captions/{job_id}/rows/1", SimpleNamespace(free=10**6)
+    with monkeypatch.context() as patched:
+        patched.setattr("ui.uploads.shutil.disk_usage", lambda _: full)
+        refused = client.post(path, json={"text": "Mine."})
+        assert (refused.status_code, "nearly full" in refused.json()["error"]) == (429, True)
+    assert show(client, job_id)["rows"][0]["caption"] == "A picture, a.png."
+    assert client.post(path, json={"text": "Mine."}).json()["row"]["caption"] == "Mine."
+
+
+@pytest.mark.parametrize(
+    ("case", "is_kept"),
+    [((8, 8, False), False), ((6, 6, False), True), ((8, 6, False), True), ((8, 8, True), True)],
+)
+def test_drafts_that_nobody_changes_are_deleted_after_a_week(
+    client: TestClient,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    case: tuple[int, int, bool],
+    is_kept: bool,
+) -> None:
+    days, brought, is_done = case  # since it was made, and since its last file
+    job_id = begin(client, "a.png")
+    if is_done:
+        finish(client, job_id)
+    (folder,) = (settings.data_dir / "captions").glob(f"*/{job_id}")
+    now = time.time() + days * 24 * 3600
+    os.utime(folder / "pictures", (now - brought * 24 * 3600,) * 2)
+    monkeypatch.setattr("backend.captioning.jobs.time", SimpleNamespace(time=lambda: now))
+    assert [job["id"] for job in client.get("/captions/list").json()["jobs"]] == [job_id] * is_kept
+    assert folder.exists() == is_kept
 
 
 def test_failed_pictures_are_retried_and_the_job_goes_on_by_itself(
