@@ -23,7 +23,7 @@ from backend.admission import Admission, Rates, address_key
 from backend.captioning import outputs
 from backend.captioning.fields import TYPES
 from backend.captioning.job_file import JobFile
-from backend.captioning.job_tables import explained
+from backend.captioning.job_tables import explained, no_picture
 from backend.captioning.jobs import JOBS_PER_VISITOR, RUNNING_PER_ADDRESS, Jobs
 from backend.captioning.presets import LANGUAGES, OWN, PRESETS
 from backend.captioning.sources import SUFFIXES, Roots
@@ -43,6 +43,7 @@ TRIAL = 3
 PAGE = 100  # rows that are shown at once
 MAX_BODY = 300_000
 NEW_PER_MINUTE = 30  # jobs that one address may begin
+MAX_ROW_ID = 2**63 - 1  # the largest number that SQLite takes
 MAX_ZIP_PICTURES_MB = 10  # for each picture that a ZIP may have, on average
 NO_STORE = {"Cache-Control": "private, no-store"}
 Json = dict[str, Any]
@@ -167,7 +168,7 @@ class Captioning:
     async def _thumbnail(self, request: Request, owner: str) -> Response:
         def read() -> bytes:
             with self.jobs.opened(owner, request.path_params["job"]) as job:
-                return job.thumbnail(request.path_params["row"])
+                return job.thumbnail(_row_id(request))
 
         data = await run_in_threadpool(read)
         kind = "image/png" if data.startswith(b"\x89PNG") else "image/jpeg"
@@ -276,6 +277,9 @@ class Captioning:
         which, job_id = (await _body(request)).get("which"), request.path_params["job"]
         if which not in ("failed", "empty"):
             which = [row for row in which if isinstance(row, int)] if isinstance(which, list) else []
+            if len(which) > PAGE:
+                raise InputError("These are too many at once.", f"Retry up to {PAGE}, or all that failed.")
+            which = [row for row in which if abs(row) <= MAX_ROW_ID]
         who, running = _address(request), self._most_running(request)
         if not self.jobs.is_running(owner, job_id):
             self.jobs.check_room(who, running)  # else they would be pending, and nobody at work
@@ -286,7 +290,7 @@ class Captioning:
 
     async def _change(self, request: Request, owner: str) -> Response:
         """Edit a caption, undo that, accept it, or take a picture out of a draft."""
-        body, row_id = await _body(request), request.path_params["row"]
+        body, row_id = await _body(request), _row_id(request)
 
         def change(job: JobFile) -> Row | None:
             if body.get("remove") is True:
@@ -333,12 +337,17 @@ class Captioning:
         with self.jobs.opened(owner, job_id) as job:
             spec = job.spec
             with tempfile.NamedTemporaryFile(suffix=".zip", delete=False) as file:
-                with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed:
-                    for row in job.all_rows():
-                        if caption := outputs.final_caption(row, spec):
-                            packed.writestr(f"{row.key}.txt", f"{caption}\n")
-                    packed.writestr("captions.csv", "".join(outputs.as_csv(job.all_rows(), spec)))
-                return Path(file.name)
+                path = Path(file.name)
+                try:
+                    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed:
+                        for row in job.all_rows():
+                            if caption := outputs.final_caption(row, spec):
+                                packed.writestr(f"{row.key}.txt", f"{caption}\n")
+                        packed.writestr("captions.csv", "".join(outputs.as_csv(job.all_rows(), spec)))
+                except BaseException:
+                    path.unlink(missing_ok=True)
+                    raise
+                return path
 
 
 async def _body(request: Request) -> Json:
@@ -357,6 +366,13 @@ async def _body(request: Request) -> Json:
     except ValueError as error:
         raise InputError("This was not understood.", "Reload the page and try again.") from error
     return found if isinstance(found, dict) else {}
+
+
+def _row_id(request: Request) -> int:
+    row_id = int(request.path_params["row"])
+    if row_id > MAX_ROW_ID:
+        raise no_picture()
+    return row_id
 
 
 def _address(request: Request) -> str:

@@ -185,8 +185,10 @@ class Jobs:
         try:
             await running.runner.run()
             while running.again:
-                running.again = False
                 model = await self._model(running.job)
+                if not running.again:  # paused meanwhile
+                    break
+                running.again = False
                 running.runner = self._runner(running.who, running.job, model, None)
                 await running.runner.run()
         except SightlineError as error:
@@ -220,6 +222,7 @@ class Jobs:
         """Begin nothing new; what is in flight is finished."""
         running = self._running.get((owner, job_id))
         if running is not None:
+            running.again = False
             running.runner.pause()
 
     async def cancel(self, owner: str, job_id: str) -> None:
@@ -260,6 +263,7 @@ class Jobs:
     async def _stop(self, owner: str, job_id: str) -> None:
         running = self._running.get((owner, job_id))
         if running is not None and running.task is not None:
+            await asyncio.sleep(0)  # cancelled before its first step it would never tidy up
             running.task.cancel()
             await asyncio.gather(running.task, return_exceptions=True)
 
@@ -321,7 +325,7 @@ class Jobs:
         with self.opened(owner, job_id) as job:
             count = job.retry(which)
         running = self._running.get((owner, job_id))
-        if running is not None:
+        if count and running is not None:
             running.again = True
         return count
 

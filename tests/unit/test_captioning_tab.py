@@ -4,6 +4,7 @@ import asyncio
 import csv
 import io
 import os
+import tempfile
 import threading
 import time
 import zipfile
@@ -22,10 +23,12 @@ from starlette.middleware import Middleware
 from starlette.testclient import TestClient
 
 from backend.admission import NOWHERE, Admission
+from backend.captioning import outputs
 from backend.captioning.job_file import JobFile
 from backend.captioning.jobs import JOBS_PER_VISITOR, RUNNING, RUNNING_PER_ADDRESS, Jobs
+from backend.captioning.values import JobSpec, JobState
 from backend.config import Settings
-from backend.errors import LimitError, RejectedError
+from backend.errors import LimitError, RejectedError, StoreError
 from backend.fetch import Fetcher
 from backend.picture_pool import PicturePool
 from backend.router import Router
@@ -410,6 +413,66 @@ def test_a_job_is_paused_cancelled_and_resumed(client: TestClient, engine: Capti
     engine.may_answer.set()
     client.post(f"/captions/{job_id}/start", json={})
     assert until(client, job_id, lambda now: now["state"] == "done")["counts"]["done"] == 2
+
+
+@pytest.mark.parametrize(
+    "between", [[("pause", 0)], [("retry", 1), ("pause", 0)], [("pause", 0), ("retry", 0)]]
+)
+def test_a_job_is_paused_whatever_was_retried_before(
+    client: TestClient, engine: CaptioningEngine, operator: Any, between: list[tuple[str, int]]
+) -> None:
+    operator.is_one = True  # more pictures than are asked about at the same time
+    job_id = begin(client, *(f"{number}.png" for number in range(8)))
+    client.post(f"/captions/{job_id}/start", json={"options": WANTED, "trial": True})
+    until(client, job_id, lambda now: not now["running"])
+    engine.may_answer.clear()
+    client.post(f"/captions/{job_id}/start", json={})
+    until(client, job_id, lambda _: bool(engine.in_flight))
+    for what, count in between:
+        answer = client.post(f"/captions/{job_id}/{what}", json={"which": [1] if count else "failed"})
+        assert answer.json() == ({"count": count} if what == "retry" else {})
+    engine.may_answer.set()
+    now = until(client, job_id, lambda now: not now["running"])
+    assert (now["state"], now["counts"]["pending"] > 0) == ("paused", True)
+    client.post(f"/captions/{job_id}/start", json={})
+    assert until(client, job_id, lambda now: not now["running"])["counts"]["done"] == 8
+
+
+async def test_a_job_that_is_cancelled_before_its_first_step_ends(jobs: Jobs) -> None:
+    owner = owner_of({COOKIE: new_secret()}) or ""
+    job_id = await jobs.create(owner)
+    path = jobs.place_for(owner, job_id, "a.png")
+    path.write_bytes(png())
+    jobs.add_file(owner, job_id, path, None)
+    await jobs.start(owner, job_id, JobSpec("Say.", "captioner"), who="127.0.0.1")
+    await jobs.cancel(owner, job_id)
+    assert not jobs.is_running(owner, job_id)
+    (listed,) = await jobs.listed(owner)
+    assert listed.info.state is JobState.CANCELLED
+
+
+def test_numbers_of_rows_that_cannot_be_are_refused(client: TestClient) -> None:
+    job_id = begin(client, "a.png")
+    assert client.post(f"/captions/{job_id}/rows/{10**30}", json={"text": "x"}).status_code == 404
+    assert client.get(f"/captions/{job_id}/thumb/{10**30}").status_code == 404
+    which = [10**30, -(10**30)]
+    assert client.post(f"/captions/{job_id}/retry", json={"which": which}).json() == {"count": 0}
+    which = list(range(60_000))
+    assert client.post(f"/captions/{job_id}/retry", json={"which": which}).status_code == 422
+
+
+def test_a_zip_that_cannot_be_packed_leaves_nothing(
+    client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def as_csv(*_: Any) -> Iterator[str]:
+        raise StoreError("The job is damaged.", "Begin another.")
+
+    job_id = begin(client, "a.png")
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setattr(outputs, "as_csv", as_csv)
+    assert client.get(f"/captions/{job_id}/download/zip").status_code == 422
+    assert list((tmp_path / "temporary").iterdir()) == []
 
 
 def test_a_job_that_ran_when_the_app_ended_goes_on_when_somebody_looks(
