@@ -16,7 +16,7 @@ from ui.visitors import require_owner
 
 # The page's own half: it knows which button was pressed, and what the composer held before.
 JS_TURN = "(turn, ...rest) => [sightline.turn(), ...rest]"
-JS_EDIT = "(_, chat, composer, editing) => [sightline.beginEdit(composer, chat), chat, composer, editing]"
+JS_EDIT = "(turn, chat, composer) => [sightline.beginEdit(composer, chat), chat, composer]"
 JS_ROWS = "rows => sightline.rows(rows)"
 JS_BEGAN = "id => sightline.editBegan(id)"
 JS_CANCEL = 'composer => ["", "", composer.files]'
@@ -44,8 +44,6 @@ class Messages:
             files = await asyncio.to_thread(self._lay_down, owner, question)
         except SightlineError as error:
             return View(notice=render.notice(str(error)))
-        if read_id(editing) and isinstance(composed, dict):
-            await self.discard(composed.get("files"), request)
         value = {"text": question.text, "files": files}
         return View(composer=gr.update(value=value), notice="", editing=question.id)
 
@@ -98,8 +96,7 @@ def connect(
     resume = gr.Button(visible="hidden", elem_id="resume-turn")
     changed, chat_id = list(view), view.chat_id
     dropped = gr.JSON(visible="hidden")
-    edited = [turn, chat_id, view.composer, view.editing]
-    edit.click(handlers.edit, edited, changed, js=JS_EDIT, **quick).then(
+    edit.click(handlers.edit, [turn, chat_id, view.composer], changed, js=JS_EDIT, **quick).then(
         None, [view.editing], None, js=JS_BEGAN, **quick
     )
     show.click(handlers.turn_to, [turn, chat_id], changed, js=JS_TURN, **quick)

@@ -124,7 +124,7 @@
 
   // A question is edited in the composer. What that held before comes back afterwards; until then it is the chat's draft.
   function beginEdit(composer, chat) {
-    if (!edited) [aside, editedIn] = [structuredClone(composer), chat]; // else it holds another question
+    [aside, editedIn] = [structuredClone(composer), chat];
     return pressed;
   }
 

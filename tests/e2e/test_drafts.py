@@ -268,22 +268,6 @@ def test_what_is_written_while_a_message_is_sent_stays_in_its_chat(visitor: Visi
     expect(visitor.box).to_have_value(" and more")
 
 
-def test_a_draft_outlives_an_edit_that_is_begun_beside_another(visitor: Visitor) -> None:
-    visitor.ask("First")
-    visitor.ask("Second")
-    visitor.box.fill("for later")
-    edit = visitor.page.get_by_role("button", name="Edit this question")
-
-    edit.first.click()
-    expect(visitor.box).to_have_value("First")
-    edit.last.click()
-    expect(visitor.box).to_have_value("Second")
-    visitor.box.press("Escape")
-    expect(visitor.box).to_have_value("for later")
-    visitor.open()
-    expect(visitor.box).to_have_value("for later")
-
-
 def test_a_full_line_and_an_engine_that_fails_keep_what_is_written(
     app: App, visitor: Visitor, lab: FaultServer, new_visitor: Callable[..., Visitor]
 ) -> None:

@@ -61,7 +61,7 @@ async def test_a_question_is_edited_in_the_composer(
     question, _ = visitor.messages()
     (chat_id,) = visitor.chats()
 
-    view = await handlers.edit(question.id, chat_id, None, "", visitor.request)
+    view = await handlers.edit(question.id, chat_id, None, visitor.request)
     assert (view.editing, view.composer["value"]["text"]) == (question.id, "What is this?")
     (file,) = view.composer["value"]["files"]
     assert file["orig_name"] == "cat.png"
@@ -115,13 +115,7 @@ async def test_files_of_an_edit_that_is_given_up_are_deleted(
     await asked(visitor, engine, "A cat.", "What?", visitor.upload())
     question, _ = visitor.messages()
     (chat_id,) = visitor.chats()
-    view = await handlers.edit(question.id, chat_id, None, "", visitor.request)
-    first = view.composer["value"]
-
-    view = await handlers.edit(question.id, chat_id, first, question.id, visitor.request)
-    assert files_in(visitor.chat.uploads.folder) == ["cat.png"]  # not those of both
-    assert view.composer["value"]["files"][0]["path"] != first["files"][0]["path"]
-
+    view = await handlers.edit(question.id, chat_id, None, visitor.request)
     await handlers.discard(view.composer["value"]["files"], NO_COOKIE)
     assert files_in(visitor.chat.uploads.folder) == ["cat.png"]
     await handlers.discard(view.composer["value"]["files"], visitor.request)
@@ -146,7 +140,7 @@ async def test_only_an_own_question_of_this_chat_is_edited(
     }
     posted = ids.get(which, which) if isinstance(which, str) else which
 
-    view = await handlers.edit(posted, chat_id, None, "", visitor.request)
+    view = await handlers.edit(posted, chat_id, None, visitor.request)
     sent = await visitor.send("Forged", chat_id=chat_id, editing=posted or "x")
     shown = await handlers.turn_to(posted, chat_id, visitor.request)
 
@@ -182,7 +176,7 @@ async def test_nothing_is_turned_to_while_a_reply_grows(
 
 async def test_without_a_cookie_nothing_is_done(handlers: Messages) -> None:
     for view in (
-        await handlers.edit("x", "y", None, "", NO_COOKIE),
+        await handlers.edit("x", "y", None, NO_COOKIE),
         await handlers.turn_to("x", "y", NO_COOKIE),
         await handlers.chat.resume("y", NO_COOKIE, *DEFAULTS),
     ):
