@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from backend.addresses import split_addresses
 from backend.captioning.values import Found, Kind
@@ -179,14 +180,36 @@ def check_directory(path: Path) -> None:
     with path.open("rb") as file:
         file.seek(0, os.SEEK_END)
         size = file.tell()
-        file.seek(max(0, size - 65_557))  # the end's record with the longest comment (APPNOTE, 4.3.16)
+        start = max(0, size - 65_557)  # of the end's record with the longest comment (APPNOTE, 4.3.16)
+        file.seek(start)
         tail = file.read()
-    at = tail.rfind(b"PK\x05\x06")
-    if at < 0 or len(tail) < at + 22:
-        raise InputError("This is no ZIP, or only a part of one.", "Pack the pictures again.")
-    (listed,) = struct.unpack_from("<I", tail, at + 12)
-    if listed > MAX_DIRECTORY_BYTES:  # that of ZIP64 says so too, by its highest number
+        at = tail.rfind(b"PK\x05\x06")
+        if at < 0 or len(tail) < at + 22:
+            raise InputError("This is no ZIP, or only a part of one.", "Pack the pictures again.")
+        (listed,) = struct.unpack_from("<I", tail, at + 12)
+        listed = max(listed, _listed_by_zip64(file, start + at))
+    if listed > MAX_DIRECTORY_BYTES:
         raise LimitError("This ZIP has too many files.", "Pack the pictures into several.")
+
+
+def _listed_by_zip64(file: BinaryIO, end: int) -> int:
+    """What ZIP64 says of the list's size, whose word counts; 0 where there is no ZIP64.
+
+    Some readers look for its record right before its locator, others where that says: both are looked at.
+    """
+    file.seek(max(0, end - 20))
+    locator = file.read(20)
+    if end < 20 or not locator.startswith(b"PK\x06\x07"):
+        return 0
+    (told,) = struct.unpack_from("<Q", locator, 8)
+    listed = 0
+    for place in (told, end - 76):
+        if 0 <= place < end:
+            file.seek(place)
+            record = file.read(56)
+            if len(record) == 56 and record.startswith(b"PK\x06\x06"):
+                listed = max(listed, struct.unpack_from("<Q", record, 40)[0])
+    return listed
 
 
 def safe_name(name: str) -> str:

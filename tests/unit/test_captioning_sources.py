@@ -121,6 +121,32 @@ def test_a_zip_that_lists_too_much_is_refused_before_it_is_read(
         list(archive(path))
 
 
+@pytest.mark.parametrize("padding", [b"", bytes(64)], ids=["before the locator", "where the locator says"])
+def test_what_zip64_says_of_the_list_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, padding: bytes
+) -> None:
+    path = zipped(tmp_path / "many.zip", {f"{number}.png": b"" for number in range(100)})
+    data = path.read_bytes()
+    at = data.rfind(b"PK\5\6")
+    size, start = struct.unpack_from("<II", data, at + 12)
+    zip64 = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, 100, 100, size, start) + padding
+    zip64 += struct.pack("<4sLQL", b"PK\6\7", 0, at, 1)
+    plain = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, 50, start, 0)  # says less than there is
+    path.write_bytes(data[:at] + zip64 + plain)
+    sources.check_directory(path)
+    monkeypatch.setattr(sources, "MAX_DIRECTORY_BYTES", 1000)
+    with pytest.raises(LimitError):
+        list(archive(path))
+
+
+def test_more_members_than_fit_without_zip64_are_listed(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "many.zip", "w") as packed:
+        for number in range(66_000):
+            packed.writestr(zipfile.ZipInfo(f"{number}.txt"), b"")
+        packed.writestr("a.png", b"x")
+    assert keys(archive(tmp_path / "many.zip")) == ["a.png"]
+
+
 @pytest.mark.parametrize("data", [b"", b"PK\3\4 and no more", b"PK\5\6" + b"\xff" * 11 + bytes(11)])
 def test_what_is_no_zip_is_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "bad.zip").write_bytes(data)
