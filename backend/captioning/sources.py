@@ -27,6 +27,7 @@ SUFFIXES = frozenset(
 )
 SIDECARS = (".txt", ".caption")  # where an existing caption is looked for, in this order
 MAX_CAPTION_BYTES = 100_000
+MAX_LIST_BYTES = 10_000_000  # of a .txt of addresses, some 100,000 of them
 MAX_DIRECTORY_BYTES = 16_000_000  # of a ZIP: what lists its members, some 150,000 of them
 MAX_NAME_BYTES = 200  # of a file's name, as file systems have it, with room for another ending
 URL_COLUMNS = ("url", "image_url", "address", "link", "src", "image", "picture", "path", "file", "file_name")
@@ -77,7 +78,7 @@ def scan(place: str, roots: Roots = Roots(), column: str = "") -> Iterator[Found
         case ".csv":
             return table(path, roots, column)
         case ".txt":
-            return addresses(_text(path))
+            return addresses(_list(path))
         case suffix if suffix in SUFFIXES:
             return iter([_file(path, path.parent)])
     raise InputError(
@@ -254,6 +255,17 @@ def _caption_beside(path: Path) -> str:
 def _text(path: Path) -> str:
     with path.open("rb") as file:
         return file.read(MAX_CAPTION_BYTES).decode("utf-8-sig", "replace")
+
+
+def _list(path: Path) -> str:
+    with path.open("rb") as file:
+        data = file.read(MAX_LIST_BYTES + 1)
+    if len(data) > MAX_LIST_BYTES:
+        raise LimitError(
+            f"“{path.name}” has more than {MAX_LIST_BYTES // 1_000_000} MB of addresses.",
+            "Split it into several lists.",
+        )
+    return data.decode("utf-8-sig", "replace")
 
 
 def _member_reason(member: zipfile.ZipInfo, name: PurePosixPath) -> str:

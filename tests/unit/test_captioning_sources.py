@@ -173,6 +173,18 @@ def test_addresses_are_taken_each_once_with_names_of_their_own() -> None:
     assert found[0].place == "https://a.example/x/cat.jpg?size=2"
 
 
+def test_a_list_of_addresses_is_read_whole_or_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "list.txt"
+    path.write_text("\n".join(f"https://a.example/pictures/{number:05d}.jpg" for number in range(5000)))
+    assert path.stat().st_size > 100_000
+    assert keys(scan(str(path)))[-1] == "04999.jpg"
+    monkeypatch.setattr(sources, "MAX_LIST_BYTES", path.stat().st_size - 1)
+    with pytest.raises(LimitError, match="Split"):
+        scan(str(path))
+
+
 def test_a_table_names_addresses_or_paths_beside_it(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"x")
     table = tmp_path / "table.csv"
