@@ -33,11 +33,8 @@ class Messages:
 
     chat: Chat
 
-    async def edit(self, turn: Any, posted_id: Any, composed: Any, editing: Any, request: gr.Request) -> View:
-        """Put a question with its pictures into the composer; sent from there it is another version.
-
-        ``editing``: the question that the composer holds already, if it does; what it holds goes then.
-        """
+    async def edit(self, turn: Any, posted_id: Any, _composed: Any, request: gr.Request) -> View:
+        """Put a question with its pictures into the composer; sent from there it is another version."""
         try:
             owner = require_owner(request)
             question = await asyncio.to_thread(self._question, owner, read_id(posted_id), read_id(turn))
