@@ -50,13 +50,14 @@ from backend.captioning.values import (
     Row,
     RowState,
 )
-from backend.errors import ConfigError, NotFoundError, StoreError
+from backend.errors import ConfigError, LimitError, NotFoundError, StoreError
 from backend.plugin_path import version
 from backend.store_disk import WRITE
 from backend.store_rows import storable
 
 FORMAT = 1  # of these tables
 MAX_EDIT_CHARS = 20_000
+EDITS_KEPT = 20  # of a picture, to be undone
 
 _EMPTY_AGAIN = {
     "state": RowState.PENDING,
@@ -184,10 +185,26 @@ class JobFile:
                 connection.execute(rows.where(skipped).values(state=RowState.SKIPPED, revision=revision))
 
     def remove(self, row_id: int) -> None:
-        """Take a picture out of a draft."""
+        """Take a picture out of a draft, with its file where that was brought for this job.
+
+        Raises:
+            LimitError: the job has begun.
+            NotFoundError: there is no such picture.
+        """
         with self._write() as connection:
-            connection.execute(delete(ROWS).where(ROWS.c.id == row_id))
+            if get_value(connection, "state") != JobState.DRAFT:
+                raise LimitError("This job has begun.", "Begin a new one without this picture.")
+            place = connection.scalar(select(ROWS.c.place).where(ROWS.c.id == row_id))
+            if place is None:
+                raise no_picture()
+            for column in (EDITS.c.row_id, THUMBNAILS.c.row_id, ROWS.c.id):
+                connection.execute(delete(column.table).where(column == row_id))
+            others = connection.scalar(select(func.count()).where(ROWS.c.place == place))
             next_revision(connection)
+        brought = self.path.parent / "pictures"
+        if not others and Path(place).parent == brought:  # a ZIP has others
+            with explained():
+                Path(place).unlink(missing_ok=True)
 
     # Work.
 
@@ -205,7 +222,7 @@ class JobFile:
                 values = asdict(outcome)
                 row_id, thumbnail = values.pop("row_id"), values.pop("thumbnail")
                 texts = {name: storable(values[name]) for name in ("text", "fields", "reason", "prompt")}
-                connection.execute(
+                stored = connection.execute(
                     update(ROWS)
                     .where(ROWS.c.id == row_id, ROWS.c.state == RowState.PENDING)
                     .values(
@@ -217,7 +234,7 @@ class JobFile:
                         revision=revision,
                     )
                 )
-                if thumbnail:
+                if thumbnail and stored.rowcount:
                     connection.execute(
                         insert_or_ignore(THUMBNAILS).on_conflict_do_nothing(),
                         {"row_id": row_id, "data": thumbnail},
@@ -305,6 +322,9 @@ class JobFile:
             if connection.scalar(select(ROWS.c.id).where(ROWS.c.id == row_id)) is None:
                 raise no_picture()
             connection.execute(insert(EDITS).values(row_id=row_id, text=text))
+            kept = select(EDITS.c.id).where(EDITS.c.row_id == row_id).order_by(EDITS.c.id.desc())
+            old = EDITS.c.id.not_in(kept.limit(EDITS_KEPT))
+            connection.execute(delete(EDITS).where(EDITS.c.row_id == row_id, old))
             show_edit(connection, row_id, text)
         return self.row(row_id)
 

@@ -143,10 +143,10 @@ def next_revision(connection: Connection) -> int:
 
 def new_row(picture: Found, policy: Existing) -> dict[str, Any]:
     state = RowState.PENDING
-    if picture.reason:
-        state = RowState.FAILED
-    elif picture.existing.strip() and policy is Existing.SKIP:
+    if picture.existing.strip() and policy is Existing.SKIP:
         state = RowState.SKIPPED
+    elif picture.reason:
+        state = RowState.FAILED
     key = storable(picture.key)
     folder, slash, name = key.rpartition("/")
     return {

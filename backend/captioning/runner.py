@@ -73,10 +73,6 @@ class Prepared:
     picture: Picture
 
 
-class _StoppedError(Exception):
-    """The job cannot go on now; holds the sentence why."""
-
-
 class Runner:
     """Works through one job, once. Lives on one event loop.
 

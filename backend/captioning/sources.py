@@ -12,13 +12,16 @@ import stat
 import struct
 import zipfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from backend.addresses import split_addresses
 from backend.captioning.values import Found, Kind
 from backend.errors import InputError, LimitError, NotAllowedError
 from backend.names import shown_name
+from backend.store_rows import storable
 
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".avif"}
@@ -26,10 +29,12 @@ SUFFIXES = frozenset(
 )
 SIDECARS = (".txt", ".caption")  # where an existing caption is looked for, in this order
 MAX_CAPTION_BYTES = 100_000
+MAX_LIST_BYTES = 10_000_000  # of a .txt of addresses, some 100,000 of them
 MAX_DIRECTORY_BYTES = 16_000_000  # of a ZIP: what lists its members, some 150,000 of them
 MAX_NAME_BYTES = 200  # of a file's name, as file systems have it, with room for another ending
 URL_COLUMNS = ("url", "image_url", "address", "link", "src", "image", "picture", "path", "file", "file_name")
 CAPTION_COLUMNS = ("caption", "text", "existing")
+_NOT_UTF8 = "Its name is not written in UTF-8."
 _ADDRESS = re.compile(r"https?://", re.IGNORECASE)
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f<>:\"|?*\\]")
 
@@ -63,9 +68,14 @@ def scan(place: str, roots: Roots = Roots(), column: str = "") -> Iterator[Found
     Raises:
         InputError, LimitError, NotAllowedError: it is none of these, or may not be read.
     """
-    if _ADDRESS.match(place):
+    is_address = _ADDRESS.match(place) is not None
+    path = Path(place) if is_address else roots.check(Path(place))
+    try:
+        f"{place}{path}".encode()
+    except UnicodeEncodeError:
+        raise InputError(_NOT_UTF8, "Rename it.") from None
+    if is_address:
         return addresses(place)
-    path = roots.check(Path(place))
     if path.is_dir():
         return folder(path, roots)
     if not path.is_file():
@@ -76,9 +86,9 @@ def scan(place: str, roots: Roots = Roots(), column: str = "") -> Iterator[Found
         case ".csv":
             return table(path, roots, column)
         case ".txt":
-            return addresses(_text(path))
+            return addresses(_list(path))
         case suffix if suffix in SUFFIXES:
-            return iter([_file(path, path.parent)])
+            return iter([_file(path.name, path, roots, set())])
     raise InputError(
         f"“{path.name}” holds no pictures.", "Name a folder, a picture, a ZIP, a CSV, or a .txt of addresses."
     )
@@ -86,18 +96,19 @@ def scan(place: str, roots: Roots = Roots(), column: str = "") -> Iterator[Found
 
 def folder(top: Path, roots: Roots = Roots()) -> Iterator[Found]:
     """The pictures in a folder and below it, by name; what is hidden is left out."""
+    taken: set[str] = set()
+    stems: set[str] = set()
     for where, folders, names in os.walk(top):
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
         for name in sorted(names):
             path = Path(where, name)
             if name.startswith(".") or path.suffix.lower() not in SUFFIXES:
                 continue
-            try:
-                roots.check(path)  # a link in an allowed folder may lead out of it
-            except NotAllowedError as error:
-                yield Found(_key(path, top), Kind.FILE, str(path), reason=str(error))
-                continue
-            yield _file(path, top)
+            key = _key(path, top)
+            if (kept := storable(key)) != key:
+                key = unique(kept, taken)
+            taken.add(key.casefold())
+            yield _file(key, path, roots, stems)
 
 
 def files(paths: Sequence[Path]) -> Iterator[Found]:
@@ -117,6 +128,7 @@ def archive(path: Path) -> Iterator[Found]:
     """
     check_directory(path)
     taken: set[str] = set()
+    stems: set[str] = set()
     try:
         with zipfile.ZipFile(path) as opened:
             members = opened.infolist()
@@ -129,7 +141,8 @@ def archive(path: Path) -> Iterator[Found]:
                 reason = _member_reason(member, name)
                 parts = [safe_name(part) for part in name.parts if part not in ("..", "/", ".")]
                 key = unique("/".join(parts), taken)
-                existing = "" if reason else _member_caption(opened, names, member.filename)
+                beside = _sidecars(member.filename, stems)
+                existing = "" if reason else _member_caption(opened, names, beside)
                 yield Found(key, Kind.MEMBER, str(path), member.filename, existing, reason)
     except (zipfile.BadZipFile, NotImplementedError, OSError, EOFError, ValueError) as error:
         raise InputError("This ZIP is damaged or incomplete.", "Pack the pictures again.") from error
@@ -149,6 +162,7 @@ def table(path: Path, roots: Roots = Roots(), column: str = "") -> Iterator[Foun
         InputError: there is no such column.
     """
     taken: set[str] = set()
+    stems: set[str] = set()
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
             sample = lines.read(4096)
@@ -164,7 +178,9 @@ def table(path: Path, roots: Roots = Roots(), column: str = "") -> Iterator[Foun
                 if _ADDRESS.match(place):
                     yield replace(_address(place, taken), existing=existing)
                 else:
-                    yield _listed(path.parent / place, path.parent, roots, taken, existing)
+                    beside = path.parent / place
+                    key = unique(_listed_key(beside, path.parent), taken)
+                    yield _file(key, beside, roots, stems, existing)
     except (UnicodeDecodeError, csv.Error, OSError) as error:
         raise InputError(f"“{path.name}” cannot be read as a table.", "Save it as CSV in UTF-8.") from error
 
@@ -179,14 +195,36 @@ def check_directory(path: Path) -> None:
     with path.open("rb") as file:
         file.seek(0, os.SEEK_END)
         size = file.tell()
-        file.seek(max(0, size - 65_557))  # the end's record with the longest comment (APPNOTE, 4.3.16)
+        start = max(0, size - 65_557)  # of the end's record with the longest comment (APPNOTE, 4.3.16)
+        file.seek(start)
         tail = file.read()
-    at = tail.rfind(b"PK\x05\x06")
-    if at < 0 or len(tail) < at + 22:
-        raise InputError("This is no ZIP, or only a part of one.", "Pack the pictures again.")
-    (listed,) = struct.unpack_from("<I", tail, at + 12)
-    if listed > MAX_DIRECTORY_BYTES:  # that of ZIP64 says so too, by its highest number
+        at = tail.rfind(b"PK\x05\x06")
+        if at < 0 or len(tail) < at + 22:
+            raise InputError("This is no ZIP, or only a part of one.", "Pack the pictures again.")
+        (listed,) = struct.unpack_from("<I", tail, at + 12)
+        listed = max(listed, _listed_by_zip64(file, start + at))
+    if listed > MAX_DIRECTORY_BYTES:
         raise LimitError("This ZIP has too many files.", "Pack the pictures into several.")
+
+
+def _listed_by_zip64(file: BinaryIO, end: int) -> int:
+    """What ZIP64 says of the list's size, whose word counts; 0 where there is no ZIP64.
+
+    Some readers look for its record right before its locator, others where that says: both are looked at.
+    """
+    file.seek(max(0, end - 20))
+    locator = file.read(20)
+    if end < 20 or not locator.startswith(b"PK\x06\x07"):
+        return 0
+    (told,) = struct.unpack_from("<Q", locator, 8)
+    listed = 0
+    for place in (told, end - 76):
+        if 0 <= place < end:
+            file.seek(place)
+            record = file.read(56)
+            if len(record) == 56 and record.startswith(b"PK\x06\x06"):
+                listed = max(listed, struct.unpack_from("<Q", record, 40)[0])
+    return listed
 
 
 def safe_name(name: str) -> str:
@@ -216,21 +254,64 @@ def _key(path: Path, top: Path) -> str:
     return path.relative_to(top).as_posix()
 
 
-def _file(path: Path, top: Path) -> Found:
-    return Found(_key(path, top), Kind.FILE, str(path), existing=_caption_beside(path))
+def _file(key: str, path: Path, roots: Roots, stems: set[str], existing: str = "") -> Found:
+    """A picture of this machine with its caption, or why it is not taken.
+
+    In that case it has no place, so that retrying it does not open what may not be opened.
+    """
+    names = _sidecars(str(path), stems)
+    reason = ""
+    try:
+        resolved = roots.check(path)  # a link in an allowed folder may lead out of it
+        place = str(path if roots.allowed is None else resolved)
+        place.encode()
+        if not existing:
+            existing, reason = _caption_beside(names, roots)
+    except UnicodeEncodeError:
+        reason = f"{_NOT_UTF8} Rename it, then begin anew."
+    except (OSError, RuntimeError):  # the latter of links in a circle
+        reason = "It or its caption cannot be read. Check what may be read here, then begin anew."
+    except NotAllowedError as error:
+        reason = str(error)
+    return Found(key, Kind.FILE, "" if reason else place, existing=existing, reason=reason)
 
 
-def _caption_beside(path: Path) -> str:
-    for suffix in SIDECARS:
-        beside = path.with_suffix(suffix)
-        if beside.is_file():
-            return _text(beside).strip()
-    return ""
+def _sidecars(picture: str, stems: set[str]) -> list[str]:
+    """Where a picture's caption may lie: of a.jpg and a.png the first has a.txt, the other a.png.txt.
+
+    A caption is looked for first where it would be written. ``stems`` are those of the pictures before it.
+    """
+    folder_, slash, name = picture.rpartition("/")
+    stem = f"{folder_}{slash}{name.rpartition('.')[0] or name}"
+    places = [picture] if stem in stems else [stem, picture]
+    stems.add(stem)
+    return [f"{place}{suffix}" for place in places for suffix in SIDECARS]
 
 
-def _text(path: Path) -> str:
+def _caption_beside(names: Sequence[str], roots: Roots) -> tuple[str, str]:
+    """The first caption that is there; and why its picture is not taken, as part of it would be lost."""
+    for path in map(Path, names):
+        with suppress(NotAllowedError):
+            if path.is_file():
+                with roots.check(path).open("rb") as file:
+                    data = file.read(MAX_CAPTION_BYTES + 1)
+                text = data[:MAX_CAPTION_BYTES].decode("utf-8-sig", "replace").strip()
+                if len(data) <= MAX_CAPTION_BYTES:
+                    return text, ""
+                most = f"{MAX_CAPTION_BYTES // 1000} kB"
+                return text, f"Its caption has more than {most}. Shorten it or move it away, then begin anew."
+    return "", ""
+
+
+def _list(path: Path) -> str:
     with path.open("rb") as file:
-        return file.read(MAX_CAPTION_BYTES).decode("utf-8-sig", "replace")
+        data = file.read(MAX_LIST_BYTES + 1)
+    if len(data) > MAX_LIST_BYTES:
+        raise LimitError(
+            f"“{path.name}” has more than {MAX_LIST_BYTES // 1_000_000} MB of addresses.",
+            "Split it into several lists.",
+        )
+    return data.decode("utf-8-sig", "replace")
 
 
 def _member_reason(member: zipfile.ZipInfo, name: PurePosixPath) -> str:
@@ -242,9 +323,9 @@ def _member_reason(member: zipfile.ZipInfo, name: PurePosixPath) -> str:
     return ""
 
 
-def _member_caption(opened: zipfile.ZipFile, names: dict[str, zipfile.ZipInfo], picture: str) -> str:
-    for suffix in SIDECARS:
-        beside = names.get(f"{picture.rpartition('.')[0]}{suffix}")
+def _member_caption(opened: zipfile.ZipFile, names: dict[str, zipfile.ZipInfo], places: Sequence[str]) -> str:
+    for place in places:
+        beside = names.get(place)
         if beside is not None and not beside.flag_bits & 1:
             with opened.open(beside) as file:
                 return file.read(MAX_CAPTION_BYTES).decode("utf-8-sig", "replace").strip()
@@ -272,11 +353,6 @@ def _column(names: tuple[str, ...], wanted: str) -> str:
     return found
 
 
-def _listed(path: Path, top: Path, roots: Roots, taken: set[str], existing: str) -> Found:
-    key = _key(path, top) if path.is_relative_to(top) and ".." not in path.parts else safe_name(path.name)
-    key = unique(key, taken)
-    try:
-        resolved = roots.check(path)
-    except NotAllowedError as error:
-        return Found(key, Kind.FILE, str(path), reason=str(error))
-    return Found(key, Kind.FILE, str(resolved), existing=existing or _caption_beside(resolved))
+def _listed_key(path: Path, top: Path) -> str:
+    below = path.is_relative_to(top) and ".." not in path.parts
+    return storable(_key(path, top)) if below else safe_name(path.name)

@@ -13,10 +13,10 @@ import pytest
 
 from backend.captioning import outputs, presets
 from backend.captioning.fields import Field, columns_of, read_answer, read_schema, schema_of, summary
-from backend.captioning.job_file import JobFile, sole_runner
+from backend.captioning.job_file import EDITS_KEPT, JobFile, sole_runner
 from backend.captioning.presets import render_prompt, shorten, tidy
 from backend.captioning.values import Existing, Found, JobSpec, JobState, Kind, Outcome, RowState
-from backend.errors import ConfigError, InputError, NotFoundError, StoreError
+from backend.errors import ConfigError, InputError, LimitError, NotFoundError, StoreError
 from backend.types import Sampling
 
 SPEC = JobSpec("Describe.", "demo", sampling=Sampling(temperature=0.0, seed=7), system="Be brief.")
@@ -171,6 +171,61 @@ def test_edits_are_undone_one_by_one(job: JobFile) -> None:
     assert job.undo_edit(1).caption == "The model's."
     assert job.undo_edit(1).caption == "The model's."
     assert job.accept(1, True).accepted
+
+
+def test_of_many_edits_the_last_are_kept(job: JobFile) -> None:
+    fill(job, "The model's.", "Another.")
+    job.edit(2, "Of another picture.")
+    for number in range(EDITS_KEPT + 5):
+        job.edit(1, f"{number}")
+    undone = [job.undo_edit(1).caption for _ in range(EDITS_KEPT)]
+    assert undone == [*(str(number) for number in range(EDITS_KEPT + 3, 4, -1)), "The model's."]
+    assert job.row(2).caption == "Of another picture."
+
+
+def test_a_picture_is_taken_out_of_a_draft_with_its_file(job: JobFile, tmp_path: Path) -> None:
+    brought, elsewhere = tmp_path / "pictures", tmp_path / "album"
+    for path in (brought / "a.png", brought / "b.zip", elsewhere / "c.png"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+    job.add(
+        [
+            Found("a.png", Kind.FILE, str(brought / "a.png")),
+            Found("b1.png", Kind.MEMBER, str(brought / "b.zip"), "b1.png"),
+            Found("b2.png", Kind.MEMBER, str(brought / "b.zip"), "b2.png"),
+            Found("c.png", Kind.FILE, str(elsewhere / "c.png")),
+        ]
+    )
+    job.finish([Outcome(1, RowState.DONE, "One.", thumbnail=b"small")])  # of a trial
+    job.edit(1, "Mine.")
+    for row_id in (1, 2, 4):
+        job.remove(row_id)
+    assert [row.key for row in job.all_rows()] == ["b2.png"]
+    assert not (brought / "a.png").exists()
+    assert (brought / "b.zip").exists()
+    assert (elsewhere / "c.png").exists()
+    job.remove(3)
+    assert not list(brought.iterdir())
+    with pytest.raises(NotFoundError):
+        job.remove(3)
+
+
+@pytest.mark.parametrize("state", [JobState.RUNNING, JobState.PAUSED, JobState.DONE])
+def test_a_picture_stays_in_a_job_that_has_begun(job: JobFile, state: JobState) -> None:
+    fill(job, "One.")
+    job.set_state(state)
+    with pytest.raises(LimitError, match="has begun"):
+        job.remove(1)
+    assert job.row(1).caption == "One."
+
+
+def test_what_comes_of_a_picture_that_was_taken_out_is_nothing(job: JobFile) -> None:
+    job.add([Found(f"{name}.png", Kind.FILE, "/") for name in "ab"])
+    job.remove(1)
+    job.finish([Outcome(number, RowState.DONE, "One.", thumbnail=b"small") for number in (1, 2)])
+    assert job.row(2).caption == "One."
+    with pytest.raises(NotFoundError):
+        job.thumbnail(1)
 
 
 def test_who_writes_a_failed_picture_s_caption_is_done_with_it(job: JobFile) -> None:

@@ -1,16 +1,19 @@
 """Which pictures a place has, and what leads out of it."""
 
+import os
 import stat
 import struct
 import zipfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from backend.captioning import sources
 from backend.captioning.intake import _Archives
+from backend.captioning.job_file import JobFile
 from backend.captioning.sources import Roots, archive, folder, safe_name, scan, unique
-from backend.captioning.values import Found, Kind
+from backend.captioning.values import Existing, Found, JobSpec, Kind, RowState
 from backend.errors import ImageError, InputError, LimitError, NotAllowedError
 
 
@@ -57,6 +60,75 @@ def test_only_allowed_folders_are_read_and_links_are_resolved(tmp_path: Path) ->
             scan(str(place), roots)
     with pytest.raises(NotAllowedError):
         scan(str(allowed), Roots(()))
+
+
+def test_a_caption_is_not_read_through_a_link_out_of_an_allowed_folder(tmp_path: Path) -> None:
+    allowed, secret = tmp_path / "allowed", tmp_path / "secret.txt"
+    allowed.mkdir()
+    secret.write_text("Secret.")
+    (allowed / "a.png").write_bytes(b"x")
+    (allowed / "a.txt").symlink_to(secret)
+    (allowed / "a.caption").write_text("Mine.")
+    (allowed / "table.csv").write_text("path\na.png\n")
+    for place in (allowed, allowed / "a.png", allowed / "table.csv"):
+        (found,) = scan(str(place), Roots((allowed,)))
+        assert found.existing == "Mine."
+    (found,) = scan(str(allowed))
+    assert found.existing == "Secret."  # on one's own machine a link is a link
+
+
+def test_what_may_not_be_read_is_not_read_by_a_retry_either(tmp_path: Path) -> None:
+    allowed, secret = tmp_path / "allowed", tmp_path / "secret.png"
+    allowed.mkdir()
+    secret.write_bytes(b"x")
+    (allowed / "out.png").symlink_to(secret)
+    (allowed / "in.png").write_bytes(b"x")
+    (allowed / "link.png").symlink_to(allowed / "in.png")
+    (allowed / "circle.png").symlink_to(allowed / "circle.png")
+    found = {one.key: one for one in scan(str(allowed), Roots((allowed,)))}
+    assert (found["out.png"].place, found["circle.png"].place) == ("", "")
+    assert found["out.png"].reason
+    assert found["circle.png"].reason
+    assert found["link.png"].place == str(allowed / "in.png")  # wherever the link leads later
+
+
+def test_of_two_pictures_with_one_stem_each_has_its_own_caption(tmp_path: Path) -> None:
+    captions = {"a.txt": "First.", "a.png.txt": "Second.", "b.png.txt": "Of the only one."}
+    pictures = ("a.jpg", "a.png", "a.webp", "b.png")
+    for name in (*pictures, *captions):
+        (tmp_path / name).write_text(captions.get(name, "x"))
+    wanted = ["First.", "Second.", "", "Of the only one."]
+    assert [one.existing for one in folder(tmp_path)] == wanted
+    members = {name: (tmp_path / name).read_bytes() for name in (*pictures, *captions)}
+    assert [one.existing for one in archive(zipped(tmp_path / "all.zip", members))] == wanted
+    (tmp_path / "table.csv").write_text("\n".join(("path", *pictures)))
+    assert [one.existing for one in scan(str(tmp_path / "table.csv"))] == wanted
+
+
+@pytest.mark.parametrize("policy", list(Existing))
+def test_a_caption_that_is_not_read_whole_is_not_written_over(tmp_path: Path, policy: Existing) -> None:
+    (tmp_path / "a.png").write_bytes(b"x")
+    (tmp_path / "a.txt").write_text("word " * 30_000)
+    with closing(JobFile.create(tmp_path / "job" / "job.db", JobSpec("?", "m", existing=policy))) as job:
+        job.add(folder(tmp_path))
+        row = job.row(1)
+        assert row.state is (RowState.SKIPPED if policy is Existing.SKIP else RowState.FAILED)
+        assert "100 kB" in row.reason
+        assert not row.place
+
+
+def test_a_name_that_is_not_utf_8_is_a_picture_s_own_trouble(tmp_path: Path) -> None:
+    for name in (b"caf\xe8.jpg", b"caf\xe9.jpg", b"caf?.jpg", b"fine.jpg"):
+        (tmp_path / os.fsdecode(name)).write_bytes(b"x")
+    with closing(JobFile.create(tmp_path / "job" / "job.db", JobSpec("?", "m"))) as job:
+        job.add(folder(tmp_path))
+        rows = {row.key: row for row in job.all_rows()}
+    assert set(rows) == {"caf?.jpg", "caf?-2.jpg", "caf?-3.jpg", "fine.jpg"}
+    assert [key for key, row in rows.items() if "UTF-8" in row.reason] == ["caf?-2.jpg", "caf?-3.jpg"]
+    below = tmp_path / os.fsdecode(b"\xe9")
+    below.mkdir()
+    with pytest.raises(InputError, match="UTF-8"):
+        scan(str(below))
 
 
 def test_a_zip_has_its_pictures_with_their_captions(tmp_path: Path) -> None:
@@ -121,6 +193,32 @@ def test_a_zip_that_lists_too_much_is_refused_before_it_is_read(
         list(archive(path))
 
 
+@pytest.mark.parametrize("padding", [b"", bytes(64)], ids=["before the locator", "where the locator says"])
+def test_what_zip64_says_of_the_list_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, padding: bytes
+) -> None:
+    path = zipped(tmp_path / "many.zip", {f"{number}.png": b"" for number in range(100)})
+    data = path.read_bytes()
+    at = data.rfind(b"PK\5\6")
+    size, start = struct.unpack_from("<II", data, at + 12)
+    zip64 = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, 100, 100, size, start) + padding
+    zip64 += struct.pack("<4sLQL", b"PK\6\7", 0, at, 1)
+    plain = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, 50, start, 0)  # says less than there is
+    path.write_bytes(data[:at] + zip64 + plain)
+    sources.check_directory(path)
+    monkeypatch.setattr(sources, "MAX_DIRECTORY_BYTES", 1000)
+    with pytest.raises(LimitError):
+        list(archive(path))
+
+
+def test_more_members_than_fit_without_zip64_are_listed(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "many.zip", "w") as packed:
+        for number in range(66_000):
+            packed.writestr(zipfile.ZipInfo(f"{number}.txt"), b"")
+        packed.writestr("a.png", b"x")
+    assert keys(archive(tmp_path / "many.zip")) == ["a.png"]
+
+
 @pytest.mark.parametrize("data", [b"", b"PK\3\4 and no more", b"PK\5\6" + b"\xff" * 11 + bytes(11)])
 def test_what_is_no_zip_is_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "bad.zip").write_bytes(data)
@@ -145,6 +243,18 @@ def test_addresses_are_taken_each_once_with_names_of_their_own() -> None:
         *[("cat.jpg", Kind.ADDRESS), ("cat-2.jpg", Kind.ADDRESS), ("237", Kind.ADDRESS)]
     ]
     assert found[0].place == "https://a.example/x/cat.jpg?size=2"
+
+
+def test_a_list_of_addresses_is_read_whole_or_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "list.txt"
+    path.write_text("\n".join(f"https://a.example/pictures/{number:05d}.jpg" for number in range(5000)))
+    assert path.stat().st_size > 100_000
+    assert keys(scan(str(path)))[-1] == "04999.jpg"
+    monkeypatch.setattr(sources, "MAX_LIST_BYTES", path.stat().st_size - 1)
+    with pytest.raises(LimitError, match="Split"):
+        scan(str(path))
 
 
 def test_a_table_names_addresses_or_paths_beside_it(tmp_path: Path) -> None:
