@@ -193,7 +193,7 @@ class _Path:
             address_key(host),
         )
         body = await reader.read(body)
-        return api.engine.relay(f"{ROOT}{self._path}", body)
+        return await run_in_threadpool(api.engine.relay, f"{ROOT}{self._path}", body)  # some 100 MB of JSON
 
     async def _read(self, request: Request) -> bytes:
         most = self._api.settings.max_message_mb * MEGA

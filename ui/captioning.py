@@ -7,7 +7,7 @@ shows it. Who may see what is decided here, from the cookie, for each request.
 import tempfile
 import zipfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
-from backend.admission import Admission
+from backend.addresses import split_addresses
+from backend.admission import Admission, Rates, address_key
 from backend.captioning import outputs
 from backend.captioning.fields import TYPES
 from backend.captioning.job_file import JobFile
 from backend.captioning.job_tables import explained
-from backend.captioning.jobs import JOBS_PER_VISITOR, Jobs
+from backend.captioning.jobs import JOBS_PER_VISITOR, RUNNING_PER_ADDRESS, Jobs
 from backend.captioning.presets import LANGUAGES, OWN, PRESETS
 from backend.captioning.sources import SUFFIXES, Roots
 from backend.captioning.values import Row
@@ -41,6 +42,7 @@ PREFIX = "/captions"
 TRIAL = 3
 PAGE = 100  # rows that are shown at once
 MAX_BODY = 300_000
+NEW_PER_MINUTE = 30  # jobs that one address may begin
 MAX_ZIP_PICTURES_MB = 10  # for each picture that a ZIP may have, on average
 NO_STORE = {"Cache-Control": "private, no-store"}
 Json = dict[str, Any]
@@ -54,6 +56,7 @@ class Captioning:
     settings: Settings
     operators: Operators
     admission: Admission
+    rates: Rates = field(default_factory=Rates)
 
     def routes(self) -> list[BaseRoute]:
         """All of them; they come before Gradio's."""
@@ -103,6 +106,9 @@ class Captioning:
 
     def _most(self, request: Request) -> int | None:
         return None if self.operators.includes(request) else self.settings.max_caption_pictures
+
+    def _most_running(self, request: Request) -> int | None:
+        return None if self.operators.includes(request) else RUNNING_PER_ADDRESS
 
     # What there is.
 
@@ -170,7 +176,14 @@ class Captioning:
     # Pictures in.
 
     async def _new(self, request: Request, owner: str) -> Response:
-        most = JOBS_PER_VISITOR if self._most(request) is not None else None
+        most, address = JOBS_PER_VISITOR if self._most(request) is not None else None, _address(request)
+        wait_s = self.rates.wait_s(NEW_PER_MINUTE, address)
+        if wait_s is not None:
+            raise LimitError(
+                f"Your network has begun as many captioning jobs as it may in a minute: {NEW_PER_MINUTE}.",
+                f"Wait {wait_s} s and try again.",
+            )
+        self.rates.count(NEW_PER_MINUTE, address)
         await run_in_threadpool(check_disk, self.settings.data_dir)
         return _json({"id": await self.jobs.create(owner, most)})
 
@@ -180,25 +193,27 @@ class Captioning:
         most = self._most(request)
         self.admission.take_pictures(address_of(request))
         path = await run_in_threadpool(self.jobs.place_for, owner, job_id, name)
-        is_zip = path.suffix.lower() == ".zip"
-        if not is_zip and path.suffix.lower() not in SUFFIXES:
-            raise InputError(
-                f"“{path.name}” is no picture and no ZIP.", "Add JPEG, PNG, WebP, HEIC or the like."
-            )
-        limit = self.settings.max_file_mb
-        if is_zip:
-            limit = MAX_ZIP_PICTURES_MB * (most or 10 * self.settings.max_caption_pictures)
         try:
-            await self._receive(request, path, limit)
+            await self._receive(request, path, self._most_mb(path, most))
             added = await run_in_threadpool(self.jobs.add_file, owner, job_id, path, most)
         except BaseException:
             path.unlink(missing_ok=True)
             raise
         return _json({"added": added})
 
+    def _most_mb(self, path: Path, most: int | None) -> int:
+        """How large a file of this name may be; refuses one of another kind."""
+        if path.suffix.lower() == ".zip":
+            return MAX_ZIP_PICTURES_MB * (most or 10 * self.settings.max_caption_pictures)
+        if path.suffix.lower() not in SUFFIXES:
+            raise InputError(
+                f"“{path.name}” is no picture and no ZIP.", "Add JPEG, PNG, WebP, HEIC or the like."
+            )
+        return self.settings.max_file_mb
+
     async def _receive(self, request: Request, path: Path, limit_mb: int) -> None:
         size, checked_at = 0, -CHECKED_EVERY
-        with explained(), path.open("xb") as file:
+        with explained(), path.open("wb") as file:
             async for chunk in request.stream():
                 size += len(chunk)
                 if size > limit_mb * MEGA:
@@ -213,8 +228,8 @@ class Captioning:
     async def _addresses(self, request: Request, owner: str) -> Response:
         text = read_text(await _body(request), "text")
         job_id, most = request.path_params["job"], self._most(request)
+        self.admission.take_pictures(address_of(request), len(split_addresses(text)))
         added = await run_in_threadpool(self.jobs.add_addresses, owner, job_id, text, most)
-        self.admission.take_pictures(address_of(request), added)
         return _json({"added": added})
 
     async def _folder(self, request: Request, owner: str) -> Response:
@@ -240,7 +255,8 @@ class Captioning:
         options, most = body.get("options"), self.settings.max_message_chars
         spec = caption_form.read_spec(options, most) if isinstance(options, dict) else None
         trial = TRIAL if body.get("trial") is True else None
-        await self.jobs.start(owner, request.path_params["job"], spec, trial)
+        who, running = _address(request), self._most_running(request)
+        await self.jobs.start(owner, request.path_params["job"], spec, trial, who=who, most=running)
         return _json({})
 
     async def _pause(self, request: Request, owner: str) -> Response:
@@ -260,9 +276,12 @@ class Captioning:
         which, job_id = (await _body(request)).get("which"), request.path_params["job"]
         if which not in ("failed", "empty"):
             which = [row for row in which if isinstance(row, int)] if isinstance(which, list) else []
+        who, running = _address(request), self._most_running(request)
+        if not self.jobs.is_running(owner, job_id):
+            self.jobs.check_room(who, running)  # else they would be pending, and nobody at work
         count = await run_in_threadpool(self.jobs.retry, owner, job_id, which)
         if count and not self.jobs.is_running(owner, job_id):
-            await self.jobs.start(owner, job_id, None)
+            await self.jobs.start(owner, job_id, None, who=who, most=running)
         return _json({"count": count})
 
     async def _change(self, request: Request, owner: str) -> Response:
@@ -337,6 +356,10 @@ async def _body(request: Request) -> Json:
     except ValueError as error:
         raise InputError("This was not understood.", "Reload the page and try again.") from error
     return found if isinstance(found, dict) else {}
+
+
+def _address(request: Request) -> str:
+    return address_key(address_of(request))
 
 
 def _number(request: Request, name: str, default: int) -> int:

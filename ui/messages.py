@@ -1,6 +1,7 @@
 """Handlers of what can be done with a single message: edit it, turn to another version of it."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,14 +11,15 @@ from backend.errors import NotFoundError, SightlineError
 from backend.types import StoredMessage
 from ui import render
 from ui.chat import Chat, View
-from ui.payload import read_id
+from ui.payload import forget_upload, read_composer, read_id
 from ui.visitors import require_owner
 
 # The page's own half: it knows which button was pressed, and what the composer held before.
 JS_TURN = "(turn, ...rest) => [sightline.turn(), ...rest]"
 JS_EDIT = "(turn, chat, composer) => [sightline.beginEdit(composer, chat), chat, composer]"
 JS_ROWS = "rows => sightline.rows(rows)"
-JS_CANCEL = '() => ["", ""]'
+JS_BEGAN = "id => sightline.editBegan(id)"
+JS_CANCEL = 'composer => ["", "", composer.files]'
 JS_EDITING = "(...now) => sightline.editing(...now)"
 EDITING = """
 <p class="notice" role="status">You are editing a question. What you send is another version of it; the old
@@ -41,6 +43,13 @@ class Messages:
             return View(notice=render.notice(str(error)))
         value = {"text": question.text, "files": files}
         return View(composer=gr.update(value=value), notice="", editing=question.id)
+
+    async def discard(self, files: Any, request: gr.Request) -> None:
+        """Delete files of the composer that nobody will send: those of an edit that was given up."""
+        with suppress(SightlineError):  # without a cookie, or files that are not this visitor's
+            folder = self.chat.uploads.of(require_owner(request))
+            for upload in read_composer({"text": "", "files": files}, folder).uploads:
+                await asyncio.to_thread(forget_upload, upload)
 
     async def turn_to(self, turn: Any, posted_id: Any, request: gr.Request) -> View:
         """Show another version of a message, and what followed it."""
@@ -83,11 +92,16 @@ def connect(
     show = gr.Button(visible="hidden", elem_id="show-turn")
     resume = gr.Button(visible="hidden", elem_id="resume-turn")
     changed, chat_id = list(view), view.chat_id
-    edit.click(handlers.edit, [turn, chat_id, view.composer], changed, js=JS_EDIT, **quick)
+    dropped = gr.JSON(visible="hidden")
+    edit.click(handlers.edit, [turn, chat_id, view.composer], changed, js=JS_EDIT, **quick).then(
+        None, [view.editing], None, js=JS_BEGAN, **quick
+    )
     show.click(handlers.turn_to, [turn, chat_id], changed, js=JS_TURN, **quick)
     resume.click(handlers.chat.resume, [chat_id, *asked], changed, **quick)
-    # The pictures that were laid down go with what else nobody sent; a page may still be loading them.
-    cancel.click(None, None, [view.editing, view.notice], js=JS_CANCEL, **quick)
+    # First the page lets go of the files, then the server.
+    cancel.click(None, [view.composer], [view.editing, view.notice, dropped], js=JS_CANCEL, **quick).then(
+        handlers.discard, [dropped], None, **quick
+    )
     view.rows.change(None, [view.rows], None, js=JS_ROWS, **quick)
     now = [view.editing, view.composer, chat_id]
     view.editing.change(None, now, [view.composer], js=JS_EDITING, **quick)

@@ -5,7 +5,9 @@
   const BUSY_MS = 1000, IDLE_MS = 5000, SAVE_MS = 700, PAGE = 100;
   let offer, jobs = [], job = null, id = "", revision = -1, from = 0, rows = new Map(), timer, offline = false;
   let adding = null, notice = "", shown = "", wanted = null, tried = false;
-  const unsaved = new Map(); // row -> text that the server does not have yet
+  const unsaved = new Map(); // path of a row -> text that the server does not have yet
+  const refused = new Set(); // paths of those that it could not take
+  const at = row => `${id}/rows/${row}`;
 
   // A small way to make elements: text is text, never markup.
   function el(tag, props = {}, ...children) {
@@ -46,7 +48,7 @@
   function setOffline(now) {
     if (offline === now) return;
     offline = now;
-    if (!now) unsaved.forEach((_, row) => save(row));
+    if (!now) for (const path of [...unsaved.keys()]) save(path);
     drawHead();
   }
 
@@ -54,11 +56,12 @@
   async function look() {
     clearTimeout(timer);
     if (!document.body.classList.contains("captions")) return;
-    let wait = IDLE_MS;
+    let wait = IDLE_MS, asked = id;
     try {
       if (!offer) await list();
+      asked = id;
       if (id) {
-        const asked = id, told = await call(`${id}?since=${revision}&from=${from}`);
+        const told = await call(`${id}?since=${revision}&from=${from}`);
         if (asked === id) {
           const before = job;
           job = told;
@@ -71,7 +74,7 @@
         }
       }
     } catch (error) {
-      if (error.status === 404) await forgetJob();
+      if (error.status === 404) await forgetJob(asked);
       else if (!offline) { notice = error.message; drawHead(); }
       wait = BUSY_MS * 2;
     }
@@ -90,8 +93,13 @@
     shown = "";
     draw();
   }
-  async function forgetJob() {
-    open("");
+  function forgetText(path) {
+    unsaved.delete(path);
+    refused.delete(path);
+  }
+  async function forgetJob(gone) {
+    for (const path of [...unsaved.keys()]) if (path.startsWith(`${gone}/`)) forgetText(path);
+    if (id === gone) open("");
     offer = null;
     await list().catch(() => {});
   }
@@ -157,28 +165,41 @@
     await look();
   });
   const act = (what, body = {}) => attempt(async () => {
-    await call(`${id}/${what}`, body);
-    if (what === "delete") await forgetJob();
+    const whose = id;
+    await call(`${whose}/${what}`, body);
+    if (what === "delete") await forgetJob(whose);
     await look();
   });
   const remove = () => confirm("Delete this job with its pictures and captions for good?") && act("delete");
 
-  // Correcting.
-  async function save(row) {
-    const text = unsaved.get(row);
-    if (text === undefined) return;
+  // Correcting. When the server answers another job, or other rows, may be shown: the path tells whose answer it is.
+  function take(path, row) {
+    if (path !== at(row.id) || !rows.has(row.id)) return;
+    rows.set(row.id, row);
+    update([row]);
+  }
+  async function save(path) { // whether the server has it
+    const text = unsaved.get(path);
+    if (text === undefined) return true;
     try {
-      const told = await call(`${id}/rows/${row}`, {text});
-      if (unsaved.get(row) === text) unsaved.delete(row);
-      rows.set(row, told.row);
+      const told = await call(path, {text});
+      if (unsaved.get(path) === text) forgetText(path);
+      take(path, told.row);
+      return true;
     } catch (error) {
-      if (error.status) { unsaved.delete(row); notice = error.message; drawHead(); }
+      if (error.status === 404) forgetText(path);
+      else if (error.status) refused.add(path);
+      if (error.status) notice = error.message;
+      drawHead();
+      update([...rows.values()].filter(row => path === at(row.id)));
+      return false;
     }
-    update([rows.get(row)]);
   }
   const change = (row, body) => attempt(async () => {
-    unsaved.delete(row);
-    rows.set(row, (await call(`${id}/rows/${row}`, body)).row);
+    const path = at(row), told = await call(path, body);
+    forgetText(path);
+    if (path !== at(row) || !rows.has(row)) return;
+    rows.set(row, told.row);
     document.querySelector(`#caption-${row}`)?.remove();
     drawRows();
   });
@@ -189,15 +210,15 @@
     next?.closest(".caption-row").scrollIntoView({block: "nearest"});
   }
   async function accept(row, field) {
+    const path = at(row), accepted = !rows.get(row).accepted || Boolean(field);
     step(field, 1);
-    await save(row);
+    if (!await save(path)) return; // it would be the old words that are accepted
     try {
-      rows.set(row, (await call(`${id}/rows/${row}`, {accepted: !rows.get(row).accepted || Boolean(field)})).row);
+      take(path, (await call(path, {accepted})).row);
     } catch (error) {
       notice = error.message;
       drawHead();
     }
-    update([rows.get(row)]);
   }
   function onKey(event, row) {
     const field = event.target;
@@ -428,9 +449,10 @@
     if (!box) return;
     let item = box.querySelector(`#caption-${row.id}`);
     if (!item) {
+      const path = at(row.id);
       const field = el("textarea", {rows: 2, aria: {"aria-label": `Caption of ${row.name}`}, onkeydown: event => onKey(event, row.id),
-        oninput: () => { unsaved.set(row.id, field.value); mark(item, row.id); clearTimeout(item.timer); item.timer = setTimeout(() => save(row.id), SAVE_MS); },
-        onblur: () => { clearTimeout(item.timer); save(row.id); }});
+        oninput: () => { unsaved.set(path, field.value); refused.delete(path); mark(item, row.id); clearTimeout(item.timer); item.timer = setTimeout(() => save(path), SAVE_MS); },
+        onblur: () => { clearTimeout(item.timer); save(path); }});
       const tools = el("div", {className: "captions-tools"});
       item = el("li", {id: `caption-${row.id}`, className: "caption-row"}, el("div", {className: "thumb"}),
         el("div", {className: "body"}, el("div", {className: "name"}), field, el("div", {className: "existing muted"}), el("p", {className: "reason"}), tools));
@@ -444,7 +466,8 @@
     else if (!row.thumb && !thumb.textContent) thumb.textContent = row.name.split(".").at(-1).slice(0, 4).toUpperCase();
     item.querySelector(".name").textContent = row.name;
     const field = item.querySelector("textarea"), isDraft = job.state === "draft" && row.state === "pending";
-    if (!unsaved.has(row.id) && field.value !== row.caption) field.value = row.caption;
+    const text = unsaved.get(at(row.id)) ?? row.caption;
+    if (field.value !== text) field.value = text;
     field.disabled = row.state === "pending";
     field.placeholder = row.state === "pending" ? (isDraft ? "" : "…") : row.state === "failed" ? "No caption. Write one, or retry." : "";
     field.hidden = isDraft;
@@ -463,7 +486,7 @@
   }
   function mark(item, row) {
     const shown_ = rows.get(row);
-    const words_ = unsaved.has(row) ? (offline ? "not saved yet" : "saving …") : shown_?.edited ? "edited, saved"
+    const words_ = unsaved.has(at(row)) ? (offline || refused.has(at(row)) ? "not saved yet" : "saving …") : shown_?.edited ? "edited, saved"
       : job.state === "draft" && shown_?.state === "pending" ? "" : WAITS[shown_?.state] ?? "";
     item.querySelector(".name").dataset.words = words_;
   }

@@ -70,6 +70,14 @@
     };
   }
 
+  // The same of what is kept, where the page may have turned to another chat meanwhile.
+  function restOf(chat) {
+    const kept = storages().map(storage => read(storage)[chat]).find(Boolean);
+    if (!kept || sending?.chat !== chat) return undefined;
+    const left = rest(kept);
+    return left.text.trim() || left.files.length ? {...kept, ...left} : undefined;
+  }
+
   // Another chat is shown, or a message has been stored. Gradio leaves alone what is not returned.
   function turn(composer, address, pages, detail, chat, owner, told) {
     if (!owner) return [];
@@ -77,7 +85,11 @@
     if (told !== lastTold) {
       lastTold = told;
       const [from, to] = told.split("/"); // of a new chat the first message makes one that has an id
-      if (!sending?.isAside) put(from);
+      if (!sending?.isAside) {
+        const left = restOf(from);
+        put(from);
+        if (left) put(to, left);
+      }
       move = {from, to};
     }
     if (shown === move?.from && chat === move?.to) { // else the page has turned to another meanwhile
@@ -115,7 +127,9 @@
 
   function send({text, files}) { // what is given changes with what is typed
     const isEdit = document.body.hasAttribute("data-editing"); // beside which the chat's draft may be set aside
-    sending = {text, files: [...files], isEdit, isAside: isEdit && window.sightline.isSomethingAside()};
+    sending = {
+      chat: shown, text, files: [...files], isEdit, isAside: isEdit && window.sightline.isSomethingAside(),
+    };
   }
 
   function carry() {

@@ -124,9 +124,12 @@
 
   // A question is edited in the composer. What that held before comes back afterwards; until then it is the chat's draft.
   function beginEdit(composer, chat) {
-    aside = structuredClone(composer);
-    editedIn = chat;
+    [aside, editedIn] = [structuredClone(composer), chat];
     return pressed;
+  }
+
+  function editBegan(id) {
+    if (!id) aside = undefined; // it was refused
   }
 
   function isSomethingAside() {
@@ -150,6 +153,6 @@
   });
 
   Object.assign(window.sightline, {
-    rows: tell, turn: () => pressed, measureSoon, goesOn, beginEdit, editing, isSomethingAside,
+    rows: tell, turn: () => pressed, measureSoon, goesOn, beginEdit, editBegan, editing, isSomethingAside,
   });
 })();

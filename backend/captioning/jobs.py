@@ -9,10 +9,12 @@ import logging
 import re
 import secrets
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from backend.captioning.intake import Intake
@@ -28,6 +30,8 @@ from backend.router import Router
 from backend.types import ModelInfo
 
 JOBS_PER_VISITOR = 5
+RUNNING = 8  # jobs at the same time, of everybody
+RUNNING_PER_ADDRESS = 2
 ADDED_AT_ONCE = 500
 FILE = "job.db"
 _ID = re.compile(r"[A-Za-z0-9_-]{22}")
@@ -50,6 +54,7 @@ class Listed:
 class _Running:
     job: JobFile
     runner: Runner
+    who: str  # takes the turns where pictures are decoded
     task: asyncio.Task[None] | None = None
     again: bool = False  # something was retried meanwhile
 
@@ -72,6 +77,8 @@ class Jobs:
         self._fetcher = fetcher
         self._visitors = visitors
         self._running: dict[tuple[str, str], _Running] = {}
+        self._adding = threading.Lock()
+        self._creating = asyncio.Lock()
         self._has_resumed = False
 
     # A job as a whole.
@@ -86,13 +93,14 @@ class Jobs:
         Raises:
             LimitError: there are too many already.
         """
-        jobs = await self.listed(owner)
-        if most_jobs is not None and len(jobs) >= most_jobs:
-            raise LimitError(f"You have {len(jobs)} captioning jobs.", "Delete one, then begin another.")
-        job_id = secrets.token_urlsafe(16)
-        title = time.strftime("%Y-%m-%d %H:%M")
-        path = self._place(owner, job_id) / FILE
-        await asyncio.to_thread(lambda: JobFile.create(path, _DRAFT, title).close())
+        async with self._creating:  # how many there are stays so until this one is there
+            jobs = await self.listed(owner)
+            if most_jobs is not None and len(jobs) >= most_jobs:
+                raise LimitError(f"You have {len(jobs)} captioning jobs.", "Delete one, then begin another.")
+            job_id = secrets.token_urlsafe(16)
+            title = time.strftime("%Y-%m-%d %H:%M")
+            path = self._place(owner, job_id) / FILE
+            await asyncio.to_thread(lambda: JobFile.create(path, _DRAFT, title).close())
         return job_id
 
     @contextmanager
@@ -120,14 +128,38 @@ class Jobs:
     def is_running(self, owner: str, job_id: str) -> bool:
         return (owner, job_id) in self._running
 
-    async def start(self, owner: str, job_id: str, spec: JobSpec | None, first: int | None = None) -> None:
+    def check_room(self, who: str, most: int | None = RUNNING_PER_ADDRESS) -> None:
+        """Raises LimitError where too many jobs run for one more: ``most`` for this address, or all."""
+        if most is not None and sum(running.who == who for running in self._running.values()) >= most:
+            raise LimitError(
+                f"{most} captioning jobs of your network are running, as many as may.",
+                "Wait for the end of one, or pause it.",
+            )
+        if len(self._running) >= RUNNING:
+            raise LimitError(
+                f"{RUNNING} captioning jobs are running here, as many as may.", "Try again in some minutes."
+            )
+
+    async def start(
+        self,
+        owner: str,
+        job_id: str,
+        spec: JobSpec | None,
+        first: int | None = None,
+        *,
+        who: str,
+        most: int | None = RUNNING_PER_ADDRESS,
+    ) -> None:
         """Begin or go on; with another ``spec`` than before everything is asked anew.
 
+        ``who``: the address that it is for.
+
         Raises:
-            LimitError: it runs already, has no pictures, or its model is not offered.
+            LimitError: it runs already, or too many others; it has no pictures, or its model is not offered.
         """
         if self.is_running(owner, job_id):
             raise LimitError("This job is running already.", "Pause it first.")
+        self.check_room(who, most)  # before anything is asked anew
         job = await asyncio.to_thread(JobFile.open, self._place(owner, job_id) / FILE)
         try:
             if spec is not None:
@@ -135,13 +167,15 @@ class Jobs:
             model = await self._model(job)
             if not await asyncio.to_thread(lambda: job.counts().total):
                 raise LimitError("There are no pictures yet.", "Add some first.")
+            if not self.is_running(owner, job_id):
+                self.check_room(who, most)  # others may have begun meanwhile
         except BaseException:
             job.close()
             raise
         if self.is_running(owner, job_id):  # pressed twice
             job.close()
             return
-        running = _Running(job, self._runner(owner, job, model, first))
+        running = _Running(job, self._runner(who, job, model, first), who)
         self._running[owner, job_id] = running
         running.task = asyncio.create_task(self._work(owner, job_id, running))
 
@@ -152,7 +186,7 @@ class Jobs:
             while running.again:
                 running.again = False
                 model = await self._model(running.job)
-                running.runner = self._runner(owner, running.job, model, None)
+                running.runner = self._runner(running.who, running.job, model, None)
                 await running.runner.run()
         except SightlineError as error:
             log.warning("A captioning job stopped: %s", error)
@@ -162,10 +196,8 @@ class Jobs:
             del self._running[owner, job_id]
             running.job.close()
 
-    def _runner(self, owner: str, job: JobFile, model: ModelInfo, first: int | None) -> Runner:
-        intake = Intake(
-            self._pictures, self._fetcher, job.spec.detail, for_people=True, who=f"captions {owner}"
-        )
+    def _runner(self, who: str, job: JobFile, model: ModelInfo, first: int | None) -> Runner:
+        intake = Intake(self._pictures, self._fetcher, job.spec.detail, for_people=True, who=who)
         return Runner(
             job,
             self._router,
@@ -218,7 +250,7 @@ class Jobs:
         self._has_resumed = True
         for owner, job_id in await asyncio.to_thread(self._left):
             try:
-                await self.start(owner, job_id, None)
+                await self.start(owner, job_id, None, who=f"captions {owner}", most=None)
             except SightlineError as error:
                 log.info("A captioning job waits: %s", error)
                 with suppress(SightlineError), self.opened(owner, job_id) as job:
@@ -233,7 +265,7 @@ class Jobs:
     # What is in it. These block.
 
     def place_for(self, owner: str, job_id: str, name: str) -> Path:
-        """Where a picture that is brought is to lie.
+        """Where a picture that is brought is to lie: an empty file, so that no other gets its name.
 
         Raises:
             NotFoundError, LimitError: there is no such job, or it takes no more.
@@ -244,7 +276,11 @@ class Jobs:
         with explained():
             folder.mkdir(mode=0o700, exist_ok=True)
             taken = {path.name.casefold() for path in folder.iterdir()}
-        return folder / unique(safe_name(name), taken)
+            while True:
+                path = folder / unique(safe_name(name), taken)
+                with suppress(FileExistsError):  # another of this name came meanwhile
+                    path.touch(0o600, exist_ok=False)
+                    return path
 
     def add_file(self, owner: str, job_id: str, path: Path, most: int | None) -> int:
         """Add a picture, or those of a ZIP, that lies in the job's folder.
@@ -265,23 +301,19 @@ class Jobs:
         return self._add(owner, job_id, scan(place, roots), None)
 
     def _add(self, owner: str, job_id: str, found: Iterator[Found], most: int | None) -> int:
-        with self.opened(owner, job_id) as job:
+        some = list(islice(found, None if most is None else most + 1))
+        if not some:
+            raise InputError("There are no pictures in that.", "Add pictures, a ZIP of them, or addresses.")
+        with self.opened(owner, job_id) as job, self._adding:  # what is taken stays so until these are in
             _check_draft(job)
             taken = job.keys()
-            left = None if most is None else most - len(taken)
-            pictures = []
-            for one in found:
-                pictures.append(replace(one, key=unique(one.key, taken)))
-                if left is not None and len(pictures) > left:
-                    raise LimitError(
-                        f"A job may have {most} pictures, and these would be more.",
-                        "Leave some out; whoever runs this app can allow more with --max-caption-pictures.",
-                    )
-            if not pictures:
-                raise InputError(
-                    "There are no pictures in that.", "Add pictures, a ZIP of them, or addresses."
+            if most is not None and len(taken) + len(some) > most:
+                raise LimitError(
+                    f"A job may have {most} pictures, and these would be more.",
+                    "Leave some out; whoever runs this app can allow more with --max-caption-pictures.",
                 )
-            return sum(job.add(some) for some in _portions(pictures))
+            pictures = [replace(one, key=unique(one.key, taken)) for one in some]
+            return sum(job.add(portion) for portion in _portions(pictures))
 
     def retry(self, owner: str, job_id: str, which: Which) -> int:
         """Make pictures pending again; how many."""

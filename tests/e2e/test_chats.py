@@ -84,7 +84,7 @@ def test_a_chat_is_renamed_by_mouse(visitor: Visitor) -> None:
     visitor.chats.first.hover()
     expect(visitor.chats.first).to_have_attribute("title", "Holidays: the <b>dog</b>")
     expect(field).to_be_hidden()
-    expect(visitor.questions).to_have_text([DOG])
+    expect(visitor.questions).to_contain_text([DOG])
     visitor.open()
     expect(visitor.chats).to_have_text(["Holidays: the <b>dog</b>", CAT])
 
@@ -121,7 +121,7 @@ def test_a_deleted_chat_can_be_had_back(visitor: Visitor) -> None:
     expect(visitor.notice).to_have_text(f"Deleted “{DOG}”.")
     shoot(page, "deleted")
     page.get_by_role("button", name="Undo").click()
-    expect(visitor.questions).to_have_text([DOG])
+    expect(visitor.questions).to_contain_text([DOG])
     expect(visitor.pictures).to_have_count(1)
     expect(visitor.chats).to_have_text([DOG, CAT])
     expect(visitor.notice).to_have_count(0)
@@ -135,7 +135,7 @@ def test_chats_are_found_by_their_words(visitor: Visitor) -> None:
     expect(found).to_have_text([CAT])
     expect(visitor.chats.first).to_be_hidden()
     found.first.click()
-    expect(visitor.questions).to_have_text([CAT])
+    expect(visitor.questions).to_contain_text([CAT])
     expect(found.locator("input")).to_be_checked()
     shoot(page, "found")
     page.get_by_role("button", name="Delete", exact=True).click()
@@ -164,7 +164,7 @@ def test_a_chat_leaves_as_a_file_and_comes_back(
     other = new_visitor(app)
     assert other.context.request.get(f"{app.url}/export/{visitor.chat_id}.json").status == 404
     other.page.locator("#import-file").set_input_files(files["JSON"])
-    expect(other.questions).to_have_text([DOG])
+    expect(other.questions).to_contain_text([DOG])
     expect(other.pictures).to_have_count(1)
     expect(other.replies).to_have_text([ANSWERED])
     expect(other.chats).to_have_text([f"{DOG} (imported)"])
@@ -227,7 +227,7 @@ def test_everything_of_a_visitor_is_deleted_at_once(
     visitor.open()
     expect(visitor.chats).to_have_count(0)
     other.open()
-    expect(other.questions).to_have_text(["Mine."])
+    expect(other.questions).to_contain_text(["Mine."])
     expect(other.pictures).to_have_count(1)
 
 

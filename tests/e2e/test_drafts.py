@@ -238,6 +238,36 @@ def test_what_is_written_while_a_message_is_sent_stays(visitor: Visitor) -> None
     expect(visitor.box).to_have_value(" and second")
 
 
+def test_what_is_written_while_a_message_is_sent_stays_in_its_chat(visitor: Visitor) -> None:
+    visitor.ask("Here")
+    visitor.new_chat()
+    visitor.ask("There")
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        if '"text":"More"' in (route.request.post_data or ""):
+            held.append(route)
+        else:
+            route.continue_()
+
+    visitor.page.route("**/run/predict*", hold)
+    visitor.box.fill("More")
+    with visitor.page.expect_request("**/run/predict*"):
+        visitor.send_button.click()
+    visitor.box.press_sequentially(" and more")
+    visitor.chats.last.click()
+    expect(visitor.questions).to_have_text(["Here"])
+    expect_nothing_written(visitor)
+    for route in held:
+        route.continue_()
+    visitor.page.unroute("**/run/predict*")
+    visitor.page.wait_for_function("""JSON.stringify(sessionStorage).includes('" and more')""")
+
+    visitor.chats.first.click()
+    expect(visitor.questions).to_have_text(["There", "More"])
+    expect(visitor.box).to_have_value(" and more")
+
+
 def test_a_full_line_and_an_engine_that_fails_keep_what_is_written(
     app: App, visitor: Visitor, lab: FaultServer, new_visitor: Callable[..., Visitor]
 ) -> None:

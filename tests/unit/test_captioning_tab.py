@@ -1,10 +1,14 @@
 """The routes of the captioning tab: whose jobs they show, what they take, and what they refuse."""
 
+import asyncio
 import csv
 import io
+import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,14 +20,15 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.testclient import TestClient
 
-from backend.admission import Admission
-from backend.captioning.jobs import JOBS_PER_VISITOR, Jobs
+from backend.admission import NOWHERE, Admission
+from backend.captioning.job_file import JobFile
+from backend.captioning.jobs import JOBS_PER_VISITOR, RUNNING, RUNNING_PER_ADDRESS, Jobs
 from backend.config import Settings
-from backend.errors import RejectedError
+from backend.errors import LimitError, RejectedError
 from backend.fetch import Fetcher
 from backend.picture_pool import PicturePool
 from backend.router import Router
-from ui.captioning import Captioning
+from ui.captioning import NEW_PER_MINUTE, Captioning
 from ui.middleware import PageHeaders, PostedBodies
 from ui.visitors import COOKIE, new_secret, owner_of
 
@@ -158,6 +163,57 @@ def test_a_visitor_may_bring_so_many_and_an_operator_any_number(client: TestClie
     assert client.post(zipped, content=packed.getvalue()).json() == {"added": 6}
 
 
+def test_of_one_name_at_the_same_moment_both_pictures_are_kept(
+    client: TestClient, jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id, places, met = begin(client), jobs.place_for, threading.Barrier(2, timeout=30)
+
+    def place_for(*args: str) -> Path:
+        path = places(*args)
+        met.wait()  # until both know where to lie
+        return path
+
+    monkeypatch.setattr(jobs, "place_for", place_for)
+    colours = (10, 250)
+    with ThreadPoolExecutor() as threads:
+        answers = threads.map(
+            lambda red: client.post(f"/captions/{job_id}/file?name=a.png", content=png(red)), colours
+        )
+        assert [answer.json() for answer in answers] == [{"added": 1}] * 2
+    assert {row["name"] for row in finish(client, job_id)["rows"]} == {"a.png", "a-2.png"}
+    kept = (tmp_path / "data" / "captions").rglob("*.png")
+    assert {path.read_bytes() for path in kept} == {png(red) for red in colours}
+
+
+@pytest.mark.parametrize(("most", "names", "added"), [(3, "abcd", [0, 2]), (4, "abab", [2, 2])])
+def test_additions_at_the_same_moment_keep_to_the_limit_and_lose_nothing(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch, most: int, names: str, added: list[int]
+) -> None:
+    owner = owner_of({COOKIE: new_secret()}) or ""
+    job_id = asyncio.run(jobs.create(owner))
+    read, met = JobFile.keys, threading.Barrier(2)
+
+    def keys(job: JobFile) -> set[str]:
+        found = read(job)
+        with suppress(threading.BrokenBarrierError):  # the other is kept waiting, as it should be
+            met.wait(timeout=0.5)
+        return found
+
+    monkeypatch.setattr(JobFile, "keys", keys)
+
+    def add(names: str) -> int:
+        text = " ".join(f"https://a.example/{name}.png" for name in names)
+        try:
+            return jobs.add_addresses(owner, job_id, text, most)
+        except LimitError:
+            return 0
+
+    with ThreadPoolExecutor() as threads:
+        assert sorted(threads.map(add, (names[:2], names[2:]))) == added
+    with jobs.opened(owner, job_id) as job:
+        assert job.counts().total == sum(added)
+
+
 def test_a_visitor_may_have_so_many_jobs(client: TestClient) -> None:
     for _ in range(JOBS_PER_VISITOR):
         job_id = begin(client)
@@ -165,6 +221,73 @@ def test_a_visitor_may_have_so_many_jobs(client: TestClient) -> None:
     client.post(f"/captions/{job_id}/delete", json={})
     assert client.get(f"/captions/{job_id}").status_code == 404
     assert client.post("/captions/new", json={}).status_code == 200
+
+
+def test_more_addresses_than_a_minute_allows_are_not_added(
+    client: TestClient, settings: Settings, operator: Any
+) -> None:
+    operator.is_one = True  # who may have any number in a job
+    job_id, most = begin(client), settings.stream_limits.pictures_per_minute_per_address
+    text = " ".join(f"https://a.example/{number}.png" for number in range(most + 1))
+    assert client.post(f"/captions/{job_id}/addresses", json={"text": text}).status_code == 429
+    assert show(client, job_id)["counts"]["total"] == 0
+    text = " ".join(text.split()[1:])
+    assert client.post(f"/captions/{job_id}/addresses", json={"text": text}).json() == {"added": most}
+
+
+async def test_of_jobs_that_are_begun_at_the_same_moment_no_more_are_made(jobs: Jobs) -> None:
+    owner = owner_of({COOKIE: new_secret()}) or ""
+    made = await asyncio.gather(*(jobs.create(owner) for _ in range(20)), return_exceptions=True)
+    assert sum(isinstance(one, LimitError) for one in made) == 20 - JOBS_PER_VISITOR
+    assert len(await jobs.listed(owner)) == JOBS_PER_VISITOR
+
+
+def test_an_address_begins_so_many_jobs_a_minute(client: TestClient) -> None:
+    statuses = []
+    for _ in range(NEW_PER_MINUTE + 1):  # a new cookie is no new allowance
+        client.cookies.set(COOKIE, new_secret())
+        statuses.append(client.post("/captions/new", json={}).status_code)
+    assert statuses == [200] * NEW_PER_MINUTE + [429]
+
+
+def test_an_address_has_so_many_jobs_at_work_and_an_operator_as_many_as_there_is_room_for(
+    client: TestClient, engine: CaptioningEngine, operator: Any
+) -> None:
+    engine.may_answer.clear()
+
+    def start() -> str:
+        client.cookies.set(COOKIE, new_secret())
+        return str(client.post(f"/captions/{begin(client, 'a.png')}/start", json={"options": WANTED}).text)
+
+    answers = [start() for _ in range(RUNNING_PER_ADDRESS + 1)]
+    assert answers[:-1] == ["{}"] * RUNNING_PER_ADDRESS
+    assert "of your network are running" in answers[-1]
+    operator.is_one = True
+    answers = [start() for _ in range(RUNNING - RUNNING_PER_ADDRESS + 1)]
+    assert answers[:-1] == ["{}"] * (RUNNING - RUNNING_PER_ADDRESS)
+    assert "are running here" in answers[-1]
+    engine.may_answer.set()
+
+
+def test_what_cannot_be_retried_now_keeps_its_caption(
+    client: TestClient, engine: CaptioningEngine, pool: PicturePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked, load = [], pool.load
+
+    def noted(*args: Any, **options: Any) -> Any:
+        looked.append(options["who"])
+        return load(*args, **options)
+
+    monkeypatch.setattr(pool, "load", noted)
+    job_id = begin(client, "a.png")
+    finish(client, job_id)
+    assert looked == [NOWHERE]  # the address, not the cookie, which can be dropped
+    engine.may_answer.clear()
+    for _ in range(RUNNING_PER_ADDRESS):
+        client.post(f"/captions/{begin(client, 'a.png')}/start", json={"options": WANTED})
+    assert client.post(f"/captions/{job_id}/retry", json={"which": [1]}).status_code == 429
+    assert show(client, job_id)["counts"]["done"] == 1
+    engine.may_answer.set()
 
 
 def test_folders_of_the_server_are_for_operators_and_only_those_that_are_allowed(

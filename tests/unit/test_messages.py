@@ -109,6 +109,19 @@ async def test_what_is_refused_of_an_edited_question_stays_one(
     assert len(engine.requests) == 1
 
 
+async def test_files_of_an_edit_that_is_given_up_are_deleted(
+    handlers: Messages, visitor: Visitor, engine: FakeEngine
+) -> None:
+    await asked(visitor, engine, "A cat.", "What?", visitor.upload())
+    question, _ = visitor.messages()
+    (chat_id,) = visitor.chats()
+    view = await handlers.edit(question.id, chat_id, None, visitor.request)
+    await handlers.discard(view.composer["value"]["files"], NO_COOKIE)
+    assert files_in(visitor.chat.uploads.folder) == ["cat.png"]
+    await handlers.discard(view.composer["value"]["files"], visitor.request)
+    assert files_in(visitor.chat.uploads.folder) == []
+
+
 @pytest.mark.parametrize("which", ["reply", "absent", 7, None, "elsewhere", "somebody else's"])
 async def test_only_an_own_question_of_this_chat_is_edited(
     handlers: Messages, visitor: Visitor, engine: FakeEngine, which: object
