@@ -160,6 +160,9 @@ async def run(settings: Settings, plan: StartPlan, order: Order, printer: Printe
         folder.mkdir(parents=True, exist_ok=True)
     with sole_runner(path), closing(_job(path, order, spec, printer)) as job:
         _add_all(job, order)
+        if job.info().state is JobState.DRAFT:  # nothing of what lies here is this job's
+            _set_aside(folder, formats, printer)
+            job.set_state(JobState.PAUSED)
         if order.retry_failed:
             job.retry("failed")
         sidecars = Sidecars(tuple(name for name in formats if name in outputs.SIDECARS), out)
@@ -284,6 +287,18 @@ def _bar() -> Iterator[tuple[Progress, TaskID]]:
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         yield bar, bar.add_task("", told="")
+
+
+def _set_aside(folder: Path, formats: tuple[str, ...], printer: Printer) -> None:
+    """Keep the tables that lie where this job's will, whoever made them."""
+    for path in (folder / outputs.TABLE_NAMES[name] for name in formats if name in outputs.TABLES):
+        if not path.exists():
+            continue
+        names = (path.with_name(f"{path.name}.old{number or ''}") for number in itertools.count())
+        old = next(name for name in names if not name.exists())
+        with explained():
+            path.replace(old)
+        printer.note(f"The “{path.name}” that lay here is “{old.name}” now.")
 
 
 def _write_tables(job: JobFile, folder: Path, formats: tuple[str, ...]) -> None:

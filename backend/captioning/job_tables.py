@@ -89,6 +89,10 @@ def explained() -> Iterator[None]:
         yield
     except (SQLAlchemyError, sqlite3.Error, OSError) as error:
         raise _explain(error) from error
+    except UnicodeEncodeError as error:  # SQLite takes names in UTF-8 only
+        raise StoreError(
+            "The name of this folder is not written in UTF-8.", "Rename it, or choose another with --out."
+        ) from error
 
 
 def _explain(error: Exception) -> StoreError:

@@ -108,6 +108,39 @@ def test_what_has_a_caption_is_skipped_by_default(run: Run, photos: Path, server
     assert (photos / "0.txt").read_text() == "A colour.\n"
 
 
+def test_two_pictures_with_one_stem_are_captioned_and_then_skipped_each(run: Run, photos: Path) -> None:
+    Pil.new("RGB", (8, 8)).save(photos / "0.webp")
+    assert run(Order(str(photos)))[0] == 0
+    (photos / "0.webp.txt").write_text("Of the second.")
+    assert "5 had a caption" in run(Order(str(photos)))[1]
+    captions = {row["file"]: row["caption"] for row in rows_of(photos / "captions.csv")}
+    assert (captions["0.png"], captions["0.webp"]) == ("A colour.", "Of the second.")
+
+
+def test_a_table_that_lay_there_is_set_aside_and_that_of_the_run_is_not(run: Run, photos: Path) -> None:
+    order = Order(str(photos), formats="txt,csv,imagefolder")
+    (photos / "captions.csv").write_text("mine")
+    (photos / "metadata.jsonl").write_text("mine too")
+    told = run(order)[1]
+    assert "“metadata.jsonl.old”" in told
+    assert (photos / "captions.csv.old").read_text() == "mine"
+    assert (photos / "metadata.jsonl.old").read_text() == "mine too"
+    run(replace(order, resume=True))
+    assert len(list(photos.glob("*.old*"))) == 2
+    run(order)
+    assert (photos / "captions.csv.old").read_text() == "mine"
+    assert rows_of(photos / "captions.csv.old1")[0]["caption"] == "A colour."
+
+
+def test_a_picture_whose_name_is_not_utf_8_has_failed(run: Run, photos: Path) -> None:
+    (photos / os.fsdecode(b"caf\xe9.png")).write_bytes((photos / "0.png").read_bytes())
+    for order in (Order(str(photos)), Order(str(photos), retry_failed=True)):
+        status, told = run(order)
+        assert status == 3
+        assert "4 of 5 captioned" in told
+        assert "caf?.png: " in told
+
+
 def test_pictures_that_have_come_since_are_captioned_by_resuming(
     run: Run, photos: Path, server: FaultServer
 ) -> None:

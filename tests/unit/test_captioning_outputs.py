@@ -279,6 +279,11 @@ def test_what_is_no_job_is_refused(tmp_path: Path) -> None:
         JobFile.open(tmp_path / "bad.db")
 
 
+def test_a_folder_whose_name_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="UTF-8"):
+        JobFile.create(tmp_path / os.fsdecode(b"caf\xe9") / "job.db", SPEC)
+
+
 def test_one_works_on_a_job_at_a_time(tmp_path: Path) -> None:
     path = tmp_path / "job.db"
     with sole_runner(path), pytest.raises(ConfigError, match="Another"), sole_runner(path):
