@@ -124,7 +124,7 @@ async def test_the_same_file_twice_at_once_is_decoded_once(
 
     loaded = await asyncio.gather(*(cache.load(ALICE, cat, f"{number}.png") for number in range(5)))
 
-    assert decodes.names == ["0.png"]
+    assert len(decodes.names) == 1  # of whichever was read first
     assert [one.pictures[0].name for one in loaded] == [f"{number}.png" for number in range(5)]
 
 
