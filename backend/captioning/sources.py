@@ -111,14 +111,6 @@ def folder(top: Path, roots: Roots = Roots()) -> Iterator[Found]:
             yield _file(key, path, roots, stems)
 
 
-def files(paths: Sequence[Path]) -> Iterator[Found]:
-    """Single pictures, each under a name of its own."""
-    taken: set[str] = set()
-    for path in paths:
-        key = unique(safe_name(path.name), taken)
-        yield Found(key, Kind.FILE, str(path))
-
-
 def archive(path: Path) -> Iterator[Found]:
     """The pictures in a ZIP (PKWARE APPNOTE). One whose name leads out of it, or that is locked, has failed.
 
