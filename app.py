@@ -9,16 +9,18 @@ import logging
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_origin
 
 import typer
 
 from backend.config import ENV_PREFIX, Settings, flag, load_settings
 from backend.errors import ConfigError, EngineError, SightlineError
 from backend.types import Detail
+
+if TYPE_CHECKING:
+    from backend.start import StartPlan
 
 COMMANDS = ("serve", "ask", "caption", "models")
 # The settings that a single question has use for.
@@ -101,7 +103,7 @@ def serve(
     Every flag that is not listed here is vLLM's own and goes to vLLM, so that the lines written for
     "vllm serve MODEL …" work here too. --help-engine lists them.
     """
-    from backend.start import plan_start
+    from backend.inprocess import leave_a_load_behind
     from backend.store_disk import sole_use
 
     settings = _settings(flags, env_file)
@@ -111,9 +113,7 @@ def serve(
         _prepare_vllm(settings, local_model=True)
         typer.echo(engine_help())
         return
-    plan = plan_start(
-        settings, flags["model"], context.args, os.environ, has_vllm=_has_vllm(), own_flags=_flags(context)
-    )
+    plan = _plan(context, settings, flags["model"], context.args)
     if plan.engine is not None:
         for notice in plan.engine.notices:
             console.info(notice)
@@ -123,7 +123,7 @@ def serve(
         from ui import server  # after the environment, which Gradio reads when it is imported
 
         server.serve(settings, plan)
-    _leave_a_load_behind()
+    leave_a_load_behind()
 
 
 @cli.command(context_settings=PASS_ON, options_metavar="PROMPT [PICTURE …] [OPTIONS] [VLLM FLAGS]")
@@ -166,7 +166,6 @@ def ask(
       sightline ask --messages chat.json --temperature 0.7 --json
     """
     from backend import asking
-    from backend.start import StartPlan, plan_start
     from backend.types import Sampling
 
     for stream in (sys.stdout, sys.stderr):  # whatever the model writes, the terminal's encoding may lack it
@@ -182,20 +181,9 @@ def ask(
     if words:
         words = (asking.read_prompt(words[0], sys.stdin), *words[1:])
 
-    def plan_with(*more: str) -> StartPlan:
-        for_vllm = (*vllm_flags, *more)
-        return plan_start(
-            settings,
-            flags["model"],
-            for_vllm,
-            os.environ,
-            has_vllm=_has_vllm(),
-            one_only=True,
-            own_flags=_flags(context),
-        )
-
-    plan = plan_with()
-    plan = plan_with(*asking.engine_flags(plan, format, disable_mm_processor_cache))
+    plan = _plan(context, settings, flags["model"], vllm_flags, one_only=True)
+    more = asking.engine_flags(plan, format, disable_mm_processor_cache)
+    plan = _plan(context, settings, flags["model"], (*vllm_flags, *more), one_only=True)
     if plan.engine is not None:
         _prepare_vllm(settings, local_model=plan.engine.is_local)
     question = asking.Question(words, messages, Sampling(temperature, top_p, max_tokens, seed), detail)
@@ -266,7 +254,6 @@ def caption(
     """
     from backend import asking, caption_command
     from backend.captioning.values import Existing
-    from backend.start import plan_start
     from backend.types import Sampling
 
     settings = _settings(flags, env_file)
@@ -290,15 +277,7 @@ def caption(
         retry_failed,
         dry_run,
     )
-    plan = plan_start(
-        settings,
-        flags["model"],
-        vllm_flags,
-        os.environ,
-        has_vllm=_has_vllm(),
-        one_only=True,
-        own_flags=_flags(context),
-    )
+    plan = _plan(context, settings, flags["model"], vllm_flags, one_only=True)
     if plan.engine is not None:
         _prepare_vllm(settings, local_model=plan.engine.is_local)
     printer = asking.Printer(sys.stdout, sys.stderr, as_json=False)
@@ -326,41 +305,35 @@ def models(
       sightline serve --model auto          # the best of them that fits
     """
     from backend.catalogue import table
-    from backend.catalogue.fit import WANTED_CONTEXT
     from backend.catalogue.machine import read_gpus
-    from backend.catalogue.recipe import find, nearest, read_catalogue
 
-    recipes, gpus, wanted = read_catalogue(), read_gpus(os.environ), max_model_len or WANTED_CONTEXT
-    match words or []:
-        case []:
-            typer.echo((table.as_json if as_json else table.as_text)(recipes, gpus, wanted))
-        case ["show", name]:
-            if (found := find(name, recipes)) is None:
-                raise ConfigError(f"The catalogue has no model “{name}”.", nearest(name, recipes))
-            typer.echo(table.show(*found, gpus, wanted))
-        case _:
-            raise ConfigError(
-                "“sightline models” prints a table, “sightline models show MODEL” one model.",
-                "Name one model, with its owner: sightline models show Qwen/Qwen3-VL-8B-Instruct",
-            )
-
-
-def _leave_a_load_behind() -> None:
-    """End at once where vLLM is still being imported, which cannot be broken off.
-
-    Native code of its libraries that meets an interpreter taking itself down aborts the process.
-    """
-    from backend.inprocess import THREAD
-
-    if any(thread.name == THREAD for thread in threading.enumerate()):
-        logging.shutdown()
-        sys.stdout.flush()
-        os._exit(0)
+    typer.echo(table.answer(words or [], read_gpus(os.environ), max_model_len, is_json=as_json))
 
 
 def _flags(context: typer.Context) -> list[str]:
     """How the flags of a command are spelt."""
     return [spelt for parameter in context.command.params for spelt in parameter.opts]
+
+
+def _plan(
+    context: typer.Context,
+    settings: Settings,
+    model: str | None,
+    vllm_flags: Sequence[str],
+    *,
+    one_only: bool = False,
+) -> "StartPlan":
+    from backend.start import plan_start
+
+    return plan_start(
+        settings,
+        model,
+        vllm_flags,
+        os.environ,
+        has_vllm=_has_vllm(),
+        one_only=one_only,
+        own_flags=_flags(context),
+    )
 
 
 def _settings(flags: dict[str, Any], env_file: Path | None) -> Settings:

@@ -11,8 +11,10 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import json
+import logging
 import os
 import signal
+import sys
 import threading
 import time
 import types
@@ -358,6 +360,17 @@ async def _menu(
     own_names = arguments.served_model_name or [served[0].id]
     adapters = [model for model in served if model.id not in own_names]  # of --lora-modules
     return served[0].id, (dataclasses.replace(served[0], id=plan.model, remarks=plan.remarks), *adapters)
+
+
+def leave_a_load_behind() -> None:
+    """End at once where vLLM is still being imported, which cannot be broken off.
+
+    Native code of its libraries that meets an interpreter taking itself down aborts the process.
+    """
+    if any(thread.name == THREAD for thread in threading.enumerate()):
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(0)
 
 
 def _kill_children(spared: Callable[[], Collection[int]]) -> None:

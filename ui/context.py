@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any, NamedTuple
@@ -131,16 +130,8 @@ class Context:
         """Of the pictures as they would be sent; then they are decoded already."""
         sizes: list[tuple[int, int]] = []
         for upload in message.uploads:
-            with suppress(ImageError):
-                loaded = await self.chat.intake.pictures.load(
-                    owner,
-                    upload.path,
-                    upload.name,
-                    looks.detail,
-                    pages=looks.pages,
-                    vision=looks.vision,
-                    who=looks.who,
-                )
+            loaded = await self.chat.intake.load(owner, upload, looks)
+            if not isinstance(loaded, ImageError):
                 sizes += [(picture.width, picture.height) for picture in loaded.pictures]
         return tuple(sizes)
 

@@ -54,7 +54,7 @@ class Intake:
             LimitError: the files have too many bytes together, and none was looked at; or too many pages.
         """
         await self._check_bytes(uploads)
-        results = await asyncio.gather(*(self._load(owner, upload, looks) for upload in uploads))
+        results = await asyncio.gather(*(self.load(owner, upload, looks) for upload in uploads))
         errors = tuple(result for result in results if isinstance(result, ImageError))
         kept = []
         for upload, result in zip(uploads, results, strict=True):
@@ -76,7 +76,8 @@ class Intake:
                 "Remove some, or raise --max-message-mb.",
             )
 
-    async def _load(self, owner: str, upload: Upload, looks: Looks) -> Loaded | ImageError:
+    async def load(self, owner: str, upload: Upload, looks: Looks) -> Loaded | ImageError:
+        """The pictures of one file, decoded once however often it is asked for; or why there are none."""
         try:
             return await self.pictures.load(
                 owner,

@@ -20,7 +20,8 @@ from pathlib import Path
 from backend.captioning.intake import Intake
 from backend.captioning.job_file import JobFile, Which
 from backend.captioning.job_tables import explained
-from backend.captioning.runner import Runner, Speed
+from backend.captioning.pace import Speed
+from backend.captioning.runner import Runner
 from backend.captioning.sources import Roots, addresses, archive, safe_name, scan, unique
 from backend.captioning.values import Counts, Existing, Found, JobInfo, JobSpec, JobState, Kind
 from backend.errors import InputError, LimitError, NotFoundError, SightlineError

@@ -1,4 +1,4 @@
-"""How many requests are in flight: as many as the engine takes, found by trying, never a fixed number."""
+"""How many requests are in flight: as many as the engine takes, found by trying; and how quick that is."""
 
 from dataclasses import dataclass
 
@@ -40,3 +40,15 @@ class Pace:
         """It is not there: one at a time until it is."""
         self._threshold = max(1.0, self.limit / 2)
         self.limit = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """How quick a job is now, over the last minute."""
+
+    pictures_per_minute: float = 0.0
+    tokens_per_second: float = 0.0
+
+    def left_s(self, pending: int) -> float | None:
+        """Seconds until the rest is done; unknown while nothing is."""
+        return pending / self.pictures_per_minute * 60 if self.pictures_per_minute else None

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from backend.captioning.fields import read_answer, summary
 from backend.captioning.intake import Intake, Picture
 from backend.captioning.job_file import JobFile
-from backend.captioning.pace import UNKNOWN_MOST, Pace
+from backend.captioning.pace import UNKNOWN_MOST, Pace, Speed
 from backend.captioning.presets import render_prompt, tidy
 from backend.captioning.sidecars import NONE, Sidecars, write_sidecars
 from backend.captioning.values import JobSpec, JobState, Outcome, Row, RowState
@@ -51,18 +51,6 @@ FAULTS = 12  # of a server, for one picture while it answers no other: as good a
 UNEXPECTED = "Something went wrong with this picture. Retry it; the log has the reason."
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Speed:
-    """How quick a job is now, over the last minute."""
-
-    pictures_per_minute: float = 0.0
-    tokens_per_second: float = 0.0
-
-    def left_s(self, pending: int) -> float | None:
-        """Seconds until the rest is done; unknown while nothing is."""
-        return pending / self.pictures_per_minute * 60 if self.pictures_per_minute else None
 
 
 @dataclass(frozen=True, slots=True)

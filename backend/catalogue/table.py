@@ -8,10 +8,33 @@ from backend.catalogue.fit import WANTED_CONTEXT, Fit, fit
 from backend.catalogue.launch import REMOTE_CODE, serve_line
 from backend.catalogue.machine import Gpu
 from backend.catalogue.memory import GIB, SHARE, cache, needed, weights
-from backend.catalogue.recipe import Model, Recipe
+from backend.catalogue.recipe import Model, Recipe, find, nearest, read_catalogue
+from backend.errors import ConfigError
 
 UNKNOWN = "?"  # in no source; docs/models.md says where these were looked for
 HEAD = ("FAMILY", "MODEL", "LICENCE", "GATED", "GIB", "HERE")
+
+
+def answer(
+    words: Sequence[str], gpus: Sequence[Gpu], max_model_len: int | None = None, *, is_json: bool = False
+) -> str:
+    """What the command prints for its ``words``: none for the table, or ``show`` and a model.
+
+    Raises:
+        ConfigError: the words are others, or the catalogue has no such model.
+    """
+    recipes, wanted = read_catalogue(), max_model_len or WANTED_CONTEXT
+    match words:
+        case []:
+            return (as_json if is_json else as_text)(recipes, gpus, wanted)
+        case ["show", name]:
+            if (found := find(name, recipes)) is None:
+                raise ConfigError(f"The catalogue has no model “{name}”.", nearest(name, recipes))
+            return show(*found, gpus, wanted)
+    raise ConfigError(
+        "“sightline models” prints a table, “sightline models show MODEL” one model.",
+        "Name one model, with its owner: sightline models show Qwen/Qwen3-VL-8B-Instruct",
+    )
 
 
 def rows(
