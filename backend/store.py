@@ -37,6 +37,7 @@ from backend.store_rows import (
     chat_row,
     check_images,
     check_messages,
+    check_seen,
     checked_id,
     first_words,
     image_ref,
@@ -200,26 +201,28 @@ class Store:
         max_messages: int,
         max_images: int,
         instead_of: str | None = None,
+        seen: str = "",
     ) -> tuple[StoredMessage, StoredMessage]:
         """Store a question with its pictures, and the reply to it, empty and streaming: both or neither.
 
-        They come after the messages that the chat shows; or beside the question ``instead_of``, which stays
-        with all that follows it, and is shown no more.
+        They come after the messages that the chat shows, of which ``seen`` has to be the last, if it is
+        given; or beside the question ``instead_of``, which stays with all that follows it, and is shown no more.
 
         Raises:
-            NotFoundError: the owner has no such chat, or it shows no such question.
+            NotFoundError: the owner has no such chat, or it has no such question.
+            InputError: the chat ends with another message than the one that was seen.
             LimitError: the chat would have more messages or pictures than it may; nothing is stored.
         """
         with self._writing_files() as (session, write_file):
             chat = chat_row(session, owner, chat_id)
             check_messages(chat, 2, max_messages)
-            if images or instead_of:
-                earlier = shown_rows(session, chat)
-                if instead_of:
-                    earlier = before_question(earlier, instead_of)
-                    chat.leaf_id = earlier[-1].id if earlier else None
-                if images:
-                    check_images(len(images) + sum(len(row.images) for row in earlier), max_images)
+            if instead_of:
+                chat.leaf_id = before_question(session, chat, instead_of)
+            else:
+                check_seen(chat, seen)
+            if images:
+                earlier = sum(len(row.images) for row in shown_rows(session, chat))
+                check_images(len(images) + earlier, max_images)
             for image in images:
                 write_file(image)
             question = append(session, chat, "user", MessageStatus.COMPLETE, model)

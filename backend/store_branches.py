@@ -12,7 +12,16 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from backend.errors import InputError
-from backend.store_rows import append, chat_row, check_messages, not_found, storable, stored
+from backend.store_rows import (
+    append,
+    chat_row,
+    check_messages,
+    check_seen,
+    checked_id,
+    not_found,
+    storable,
+    stored,
+)
 from backend.store_schema import ChatRow, MessageRow
 from backend.types import MessageStatus, StoredMessage
 
@@ -63,16 +72,16 @@ def newest_leaf(rows: Sequence[MessageRow], message_id: str) -> str:
     return message_id
 
 
-def before_question(rows: Sequence[MessageRow], question_id: str) -> list[MessageRow]:
-    """What comes before this question of a branch.
+def before_question(session: Session, chat: ChatRow, question_id: str) -> str | None:
+    """The message that this question of the chat follows, on whichever branch; none where it is the first.
 
     Raises:
-        NotFoundError: the branch has no such question.
+        NotFoundError: the chat has no such question.
     """
-    for place, row in enumerate(rows):
-        if row.id == question_id and row.role == "user":
-            return list(rows[:place])
-    raise not_found("message")
+    row = session.get(MessageRow, checked_id(question_id, "message"))
+    if row is None or (row.owner, row.chat_id, row.role) != (chat.owner, chat.id, "user"):
+        raise not_found("message")
+    return row.parent_id
 
 
 def last_reply(session: Session, chat: ChatRow) -> MessageRow:
@@ -96,15 +105,19 @@ class Branches:
     def __init__(self, write: Callable[[], AbstractContextManager[Session]]) -> None:
         self._write = write
 
-    def retry(self, owner: str, chat_id: str, model: str, *, max_messages: int) -> StoredMessage:
+    def retry(
+        self, owner: str, chat_id: str, model: str, *, max_messages: int, seen: str = ""
+    ) -> StoredMessage:
         """Begin another reply beside the last one, to the same question; one that has nothing goes.
 
         Raises:
             NotFoundError: the owner has no such chat, or it does not end with a reply.
+            InputError: it ends with another than the one that was ``seen``, if that is given.
             LimitError: the chat would have more messages than it may.
         """
         with self._write() as session:
             chat = chat_row(session, owner, chat_id)
+            check_seen(chat, seen)
             last = last_reply(session, chat)
             chat.leaf_id = last.parent_id
             if last.text or last.reasoning:
@@ -114,15 +127,16 @@ class Branches:
             reply = append(session, chat, "assistant", MessageStatus.STREAMING, model)
             return stored(reply, versions(all_rows(session, chat))[reply.id])
 
-    def resume(self, owner: str, chat_id: str, model: str) -> StoredMessage:
+    def resume(self, owner: str, chat_id: str, model: str, *, seen: str = "") -> StoredMessage:
         """Let the last reply, which had not come to its end, stream again with what it has.
 
         Raises:
             NotFoundError: the owner has no such chat, or it does not end with a reply.
-            InputError: that reply is whole, or has no text.
+            InputError: that reply is whole, has no text, or is another than the one that was ``seen``.
         """
         with self._write() as session:
             chat = chat_row(session, owner, chat_id)
+            check_seen(chat, seen)
             last = last_reply(session, chat)
             if not stored(last).is_cut:
                 raise InputError("There is nothing to continue here.", "Ask a question, or press Retry.")

@@ -10,7 +10,7 @@ from typing import Literal
 from sqlalchemy import and_, func, select
 from sqlalchemy.orm import Session
 
-from backend.errors import LimitError, NotFoundError
+from backend.errors import InputError, LimitError, NotFoundError
 from backend.store_disk import SHA256
 from backend.store_schema import ID_CHARS, ChatRow, ImageRow, MessageImageRow, MessageRow
 from backend.types import ChatInfo, Image, ImageRef, MessageStatus, StoredMessage
@@ -97,6 +97,15 @@ def chat_info(chat: ChatRow) -> ChatInfo:
         title = "1 picture" if count == 1 else f"{count} pictures" if count else "New chat"
     updated_at = datetime.fromtimestamp(chat.updated_at, UTC)
     return ChatInfo(chat.id, title, updated_at, chat.message_count, bool(chat.imported))
+
+
+def check_seen(chat: ChatRow, seen: str) -> None:
+    """Raise InputError where the chat ends with another message than the one that was ``seen``, if any."""
+    if seen and chat.leaf_id != seen:
+        raise InputError(
+            "This chat has changed in another window, and is shown here as it is now.",
+            "What you wrote is still there: look at the chat, then try again.",
+        )
 
 
 def check_messages(chat: ChatRow, more: int, max_messages: int) -> None:

@@ -158,7 +158,10 @@ def build(chat: Chat, menu: ModelMenu, panel: Panel, settings: Settings, *, is_d
         chat_id, sent = (gr.Textbox(visible="hidden", elem_id=name) for name in ("chat-id", "sent"))
         growing_in = gr.Textbox(visible="hidden", elem_id="growing-in")
 
-        parts = View(chatbot, composer, notice, sent, chat_id, bar.chats, growing, growing_in, editing, rows)
+        last = gr.Textbox(visible="hidden", elem_id="last")
+        parts = View(
+            chatbot, composer, notice, sent, chat_id, bar.chats, growing, growing_in, editing, rows, last
+        )
         view = list(parts)
         _follow_replies(chat, view, quick, chat_id=chat_id, growing=growing, growing_in=growing_in)
 
@@ -167,10 +170,10 @@ def build(chat: Chat, menu: ModelMenu, panel: Panel, settings: Settings, *, is_d
         drafts.connect(chat, page, view, quick, written=written, chat_id=chat_id, sent=sent)
         asked = list(choices.values())
         message = [composer, chat_id, editing, detail, pages, *asked]
-        composer.submit(chat.send, message, view, **quick)
+        composer.submit(chat.send, [*message[:3], last, *message[3:]], view, **quick)
         messages.connect(messages.Messages(chat), parts, cancel_edit, asked, quick)
         context.connect(context.Context(chat), parts, context_row, message, detail=detail, quick=quick)
-        chatbot.retry(chat.retry, [chat_id, *asked], view, **quick)
+        chatbot.retry(chat.retry, [chat_id, last, *asked], view, **quick)
         page.unload(chat.leave)
         _keep_settings(menu, page, refresh_button, choices, facts=facts, detail=detail, quick=quick)
         composer.stop(chat.stop, [chat_id], None, **quick)

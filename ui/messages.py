@@ -97,7 +97,7 @@ def connect(
         None, [view.editing], None, js=JS_BEGAN, **quick
     )
     show.click(handlers.turn_to, [turn, chat_id], changed, js=JS_TURN, **quick)
-    resume.click(handlers.chat.resume, [chat_id, *asked], changed, **quick)
+    resume.click(handlers.chat.resume, [chat_id, view.last, *asked], changed, **quick)
     # First the page lets go of the files, then the server.
     cancel.click(None, [view.composer], [view.editing, view.notice, dropped], js=JS_CANCEL, **quick).then(
         handlers.discard, [dropped], None, **quick

@@ -104,7 +104,7 @@ def test_nothing_but_the_last_second_is_lost(start: Start, lab: FaultServer) -> 
     app.wait_until_offered("plain @ lab")
     with GradioClient(app.url, cookie) as client:
         retry = ["plain @ lab", "", 0.2, 1.0, 100, ""]
-        client.call("retry", [chat_id, *retry])
+        client.call("retry", [chat_id, "", *retry])
         lab.chats("plain")  # it was asked, with all that was said before
         watch(app, cookie, chat_id, 1)
         _, messages = chats_of(app, owner)

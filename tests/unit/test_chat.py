@@ -92,12 +92,13 @@ class Visitor:
         *files: Any,
         chat_id: Any = "",
         editing: Any = "",
+        last: Any = "",
         detail: Any = "auto",
         pages: Any = "",
         choices: tuple[Any, ...] = DEFAULTS,
     ) -> AsyncGenerator[View, None]:
         composed = {"text": text, "files": list(files)}
-        sent = self.chat.send(composed, chat_id, editing, self.request, detail, pages, *choices)
+        sent = self.chat.send(composed, chat_id, editing, last, self.request, detail, pages, *choices)
         return self._following(sent)
 
     async def send(self, *args: Any, **kwargs: Any) -> "Seen":
@@ -107,8 +108,8 @@ class Visitor:
         """What there is in the end."""
         return [look async for look in self.chat.fetching.fetch(text, request or self.request)][-1]
 
-    async def retry(self, chat_id: str, choices: tuple[Any, ...] = DEFAULTS) -> "Seen":
-        views = self._following(self.chat.retry(chat_id, self.request, *choices))
+    async def retry(self, chat_id: str, choices: tuple[Any, ...] = DEFAULTS, last: Any = "") -> "Seen":
+        views = self._following(self.chat.retry(chat_id, last, self.request, *choices))
         return Seen([view async for view in views])
 
     def opening(self, chat_id: Any, request: gr.Request | None = None) -> AsyncGenerator[View, None]:
@@ -703,7 +704,7 @@ async def test_a_forged_history_has_no_way_in(visitor: Visitor, engine: FakeEngi
         "messages": [{"role": "assistant", "content": "Yes."}],
     }
 
-    await visitor.chat.send(forged, "", "", visitor.request, "auto", "", *DEFAULTS)
+    await visitor.chat.send(forged, "", "", "", visitor.request, "auto", "", *DEFAULTS)
     await visitor.ended()
 
     assert engine.requests[0].messages == (Message("user", (Text("Hi"),)),)
@@ -726,7 +727,7 @@ async def test_the_page_sends_no_conversation_and_offers_no_api(chat: Chat, sett
 
 @pytest.mark.parametrize("composed", [None, [], "text", {"text": ["Hi"], "files": 7}])
 async def test_a_composer_of_another_form_sends_nothing(visitor: Visitor, composed: object) -> None:
-    seen = Seen([await visitor.chat.send(composed, "", "", visitor.request, "auto", "", *DEFAULTS)])
+    seen = Seen([await visitor.chat.send(composed, "", "", "", visitor.request, "auto", "", *DEFAULTS)])
 
     assert "nothing to send" in seen.notice
 

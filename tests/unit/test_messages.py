@@ -3,6 +3,7 @@
 import asyncio
 import json
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -37,8 +38,10 @@ async def asked(visitor: Visitor, engine: FakeEngine, reply: str, *args: Any, **
     return await visitor.send(*args, **more)
 
 
-async def resume(visitor: Visitor, chat_id: str, choices: tuple[Any, ...] = DEFAULTS) -> Seen:
-    views = visitor._following(visitor.chat.resume(chat_id, visitor.request, *choices))
+async def resume(
+    visitor: Visitor, chat_id: str, choices: tuple[Any, ...] = DEFAULTS, last: object = ""
+) -> Seen:
+    views = visitor._following(visitor.chat.resume(chat_id, last, visitor.request, *choices))
     return Seen([view async for view in views])
 
 
@@ -178,9 +181,95 @@ async def test_without_a_cookie_nothing_is_done(handlers: Messages) -> None:
     for view in (
         await handlers.edit("x", "y", None, NO_COOKIE),
         await handlers.turn_to("x", "y", NO_COOKIE),
-        await handlers.chat.resume("y", NO_COOKIE, *DEFAULTS),
+        await handlers.chat.resume("y", "z", NO_COOKIE, *DEFAULTS),
     ):
         assert "Allow cookies" in view.notice
+
+
+# Two windows at one chat
+
+
+async def test_what_is_written_in_another_window_is_not_answered_unseen(
+    visitor: Visitor, engine: FakeEngine
+) -> None:
+    first = await asked(visitor, engine, "A cat.", "What?")
+    (chat_id,) = visitor.chats()
+    here = first.now["last"]
+    there = await asked(visitor, engine, "Red.", "Which colour?", chat_id=chat_id, last=here)
+    file = visitor.upload()
+
+    refused = await visitor.send("How old?", file, chat_id=chat_id, last=here)
+
+    assert "changed in another window" in refused.notice
+    assert "Which colour?" in refused.conversation
+    assert refused.now["last"] == there.now["last"] == visitor.messages()[-1].id
+    assert refused.now["sent"] is None, "the draft would go"
+    assert "value" not in refused.composer
+    assert files_in(visitor.chat.uploads.folder) == ["cat.png"]
+    assert len(engine.requests) == 2
+    again = await asked(visitor, engine, "Two.", "How old?", file, chat_id=chat_id, last=refused.now["last"])
+    assert again.notice == ""
+    assert texts(visitor) == ["What?", "A cat.", "Which colour?", "Red.", "How old?", "Two."]
+
+
+@pytest.mark.parametrize("what", ["retry", "resume"])
+async def test_another_version_than_the_one_that_is_shown_is_left_alone(
+    handlers: Messages, visitor: Visitor, engine: FakeEngine, what: str
+) -> None:
+    chat_id = await cut(visitor, engine, "length")
+    _, shown = visitor.messages()
+    engine.will_answer("A dog", AT_LIMIT)
+    there = await visitor.retry(chat_id, last=shown.id)
+    before = visitor.messages()
+
+    act = visitor.retry if what == "retry" else partial(resume, visitor)
+    refused = await act(chat_id, last=shown.id)
+
+    assert "changed in another window" in refused.notice
+    assert "A dog" in refused.conversation
+    assert refused.now["last"] == there.now["last"]
+    assert visitor.messages() == before
+    assert len(engine.requests) == 2
+
+
+async def test_a_reply_that_another_window_asked_for_is_shown_to_who_writes_meanwhile(
+    visitor: Visitor, engine: FakeEngine
+) -> None:
+    first = await asked(visitor, engine, "A cat.", "What?")
+    (chat_id,) = visitor.chats()
+    engine.will_answer("Re", asyncio.Event())
+    async with aclosing(visitor.sending("Which colour?", chat_id=chat_id, last=first.now["last"])) as views:
+        own = await anext(views)
+
+        refused = await visitor.chat.send(
+            {"text": "How old?", "files": []},
+            chat_id,
+            "",
+            first.now["last"],
+            visitor.page(),
+            "",
+            "",
+            *DEFAULTS,
+        )
+        assert "still being answered" in refused.notice
+        assert (refused.growing_in, refused.last) == (chat_id, own.last)
+        again = await visitor.chat.retry(chat_id, own.last, visitor.page(), *DEFAULTS)
+        assert "still being answered" in again.notice
+        assert again.chatbot == SKIP, "the page shows it already"
+        await visitor.chat.stop(chat_id, visitor.request)
+
+
+async def test_a_refusal_does_not_turn_a_page_back(visitor: Visitor, engine: FakeEngine) -> None:
+    first = await asked(visitor, engine, "A cat.", "What?")
+    (chat_id,) = visitor.chats()
+    await asked(visitor, engine, "Red.", "Which colour?", chat_id=chat_id)
+    page = visitor.page()
+    refusing = asyncio.ensure_future(visitor.chat.retry(chat_id, first.now["last"], page, *DEFAULTS))
+    await asyncio.sleep(0)  # it has begun
+
+    await visitor.chat.new_chat(page)
+
+    assert (await refusing).chatbot == SKIP
 
 
 # Once more
@@ -258,7 +347,7 @@ async def test_what_there_was_stays_in_sight_while_the_rest_is_waited_for(
     gate = asyncio.Event()
     answer = engine.will_answer(gate, " circle")
 
-    view = await visitor.chat.resume(chat_id, visitor.request, *DEFAULTS)
+    view = await visitor.chat.resume(chat_id, "", visitor.request, *DEFAULTS)
 
     await answer.stalled.wait()
     text, waiting = (shown["content"][0]["text"] for shown in view.growing)

@@ -144,21 +144,60 @@ def test_retry_needs_a_reply(store: Store, chat_id: str) -> None:
         retry(store, chat_id)
 
 
-@pytest.mark.parametrize("which", ["reply", "absent", "elsewhere", "hidden"])
-def test_only_a_question_that_is_shown_can_be_edited(
+@pytest.mark.parametrize("which", ["reply", "absent", "elsewhere", "\0"])
+def test_only_a_question_of_the_chat_can_be_edited(
     store: Store, chat_id: str, which: str, tmp_path: Path
 ) -> None:
-    question, reply = ask(store, chat_id, "What?", reply="This.")
-    hidden = question.id
-    ask(store, chat_id, "Which?", instead_of=hidden, reply="That.")
+    _, reply = ask(store, chat_id, "What?", reply="This.")
     elsewhere, _ = ask(store, store.create_chat(ALICE).id, "Elsewhere")
-    ids = {"reply": reply.id, "absent": "x", "elsewhere": elsewhere.id, "hidden": hidden}
+    ids = {"reply": reply.id, "elsewhere": elsewhere.id}
 
     with pytest.raises(NotFoundError, match="message does not exist"):
-        ask(store, chat_id, "Forged", picture(), instead_of=ids[which])
+        ask(store, chat_id, "Forged", picture(), instead_of=ids.get(which, which))
 
-    assert shown(store, chat_id) == ["Which?", "That."]
+    assert shown(store, chat_id) == ["What?", "This."]
     assert not list((tmp_path / "data" / "images").rglob("*.jpg"))
+
+
+def test_a_question_that_another_window_has_turned_from_is_edited_where_it_stands(
+    store: Store, chat_id: str
+) -> None:
+    ask(store, chat_id, "One?", reply="1")
+    hidden, _ = ask(store, chat_id, "Two?", reply="2")
+    ask(store, chat_id, "Three?", instead_of=hidden.id, reply="3")
+
+    ask(store, chat_id, "Two, please?", instead_of=hidden.id, reply="22")
+
+    assert shown(store, chat_id) == ["One?", "1", "Two, please?", "22"]
+    assert len(store.messages(ALICE, chat_id)[2].versions) == 3
+
+
+SEEN: dict[str, Callable[[Store, str, str], object]] = {
+    "ask": lambda store, chat, seen: store.add_question(
+        ALICE, chat, "More?", [picture()], "demo", max_messages=9, max_images=9, seen=seen
+    ),
+    "retry": lambda store, chat, seen: store.branches.retry(ALICE, chat, "demo", max_messages=9, seen=seen),
+    "resume": lambda store, chat, seen: store.branches.resume(ALICE, chat, "demo", seen=seen),
+}
+
+
+@pytest.mark.parametrize("what", SEEN)
+def test_nothing_follows_a_message_that_the_chat_does_not_end_with_any_more(
+    store: Store, chat_id: str, what: str, tmp_path: Path
+) -> None:
+    question, old = ask(store, chat_id, "What?", reply="This.")
+    new = retry(store, chat_id)
+    end(store, new, "That, and", MessageStatus.CANCELLED)
+    before = store.messages(ALICE, chat_id)
+
+    for seen in (old.id, question.id, "absent"):
+        with pytest.raises(InputError, match="changed in another window"):
+            SEEN[what](store, chat_id, seen)
+        assert store.messages(ALICE, chat_id) == before
+    assert not list((tmp_path / "data" / "images").rglob("*.jpg"))
+
+    SEEN[what](store, chat_id, new.id)
+    assert store.messages(ALICE, chat_id)[-1].status is MessageStatus.STREAMING
 
 
 @pytest.mark.parametrize("which", ["absent", "elsewhere", "\0"])
