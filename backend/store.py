@@ -206,7 +206,8 @@ class Store:
         """Store a question with its pictures, and the reply to it, empty and streaming: both or neither.
 
         They come after the messages that the chat shows, of which ``seen`` has to be the last, if it is
-        given; or beside the question ``instead_of``, which stays with all that follows it, and is shown no more.
+        given; or beside the question ``instead_of``, which stays with all that follows it, and is shown no
+        more.
 
         Raises:
             NotFoundError: the owner has no such chat, or it has no such question.
