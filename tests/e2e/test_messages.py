@@ -110,6 +110,34 @@ def test_a_stopped_answer_goes_on_with_the_keyboard(visitor: Visitor) -> None:
     expect(tool(visitor, "Continue this answer")).to_have_count(0)
 
 
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+def test_a_second_window_does_not_speak_past_the_first(
+    app: App, new_visitor: Callable[..., Visitor], size: ViewportSize
+) -> None:
+    visitor = new_visitor(app, size)
+    visitor.ask("What is in this picture?", {"red.png": RED_CIRCLE})
+    other = Visitor(visitor.context, visitor.url)
+    other.open()
+    expect(other.questions).to_have_count(1)
+    other.ask("What colour is it?")
+
+    visitor.box.fill("How many shapes are there?")
+    visitor.send_button.click()
+    expect(visitor.alert).to_contain_text("changed in another window")
+    expect(visitor.questions).to_have_count(2)
+    expect(visitor.box).to_have_value("How many shapes are there?")
+    expect(visitor.send_button).to_be_visible()
+    shoot_fitting(visitor, "changed-elsewhere")
+    visitor.send_button.click()
+    expect(visitor.questions).to_have_count(3)
+    visitor.wait_for_reply()
+
+    other.button("Retry").click()
+    expect(other.alert).to_contain_text("changed in another window")
+    expect(other.questions).to_have_count(3)
+    expect(other.footers).to_have_count(3)
+
+
 def test_pictures_of_the_chat_and_their_buttons_have_names(visitor: Visitor) -> None:
     visitor.ask("What is in these pictures?", {"red.png": RED_CIRCLE, "blue.png": BLUE_SQUARE})
     first = visitor.page.get_by_role("button", name="Show “red.png” large")
