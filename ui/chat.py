@@ -1,13 +1,11 @@
 """Handlers of the chat window: from a posted message to the view in which its reply grows."""
 
 import asyncio
-import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -21,6 +19,7 @@ from backend.router import Router
 from backend.store import Store
 from backend.types import ChatRequest, Image, Message, ModelInfo, StoredMessage, Text
 from ui import render
+from ui.examples import Example
 from ui.fetching import Fetching, check_count
 from ui.growing import show
 from ui.intake import Intake, Looks
@@ -61,6 +60,9 @@ class View(NamedTuple):
     last: Any = gr.skip()  # the message that the chat ends with, as the page shows it
 
 
+GONE = "The chat that you wrote in is gone, so this is a new one: the model has not read what was there."
+
+
 class Place(NamedTuple):
     """Where a message belongs: its chat, the question that it is to replace, the message before it."""
 
@@ -70,21 +72,6 @@ class Place(NamedTuple):
 
 
 EMPTY: Json = {"value": {"text": "", "files": []}}
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """A prompt with pictures (paths under assets/) that a new chat offers."""
-
-    prompt: str
-    files: tuple[Path, ...]
-
-
-def load_examples(folder: Path) -> tuple[Example, ...]:
-    """Read ``examples.json`` of a folder; none where it is missing."""
-    index = folder / "examples.json"
-    rows = json.loads(index.read_text(encoding="utf-8")) if index.exists() else []
-    return tuple(Example(row["prompt"], tuple(folder / name for name in row["files"])) for row in rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +127,8 @@ class Chat:
             is_shown = self.pages.turn(request) if is_shown() else is_shown
             view = await self.show(owner, chat_id, is_shown)
             if view.chat_id == chat_id:
-                view = view._replace(notice=render.remarks(taken.remarks), editing="")
+                remarks = (*taken.remarks, *[GONE] * (posted not in ("", chat_id)))
+                view = view._replace(notice=render.remarks(remarks), editing="")
             else:  # the page has turned to another chat, and to what was written there
                 listed = await self.listed(owner, "")
                 view = View(chats=gr.update(choices=listed["choices"]))

@@ -2,12 +2,12 @@
 
 import asyncio
 import json
-import logging
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import gradio as gr
 
+from backend.config import Settings
 from backend.errors import NotFoundError, SightlineError
 from ui import render
 from ui.chat import EMPTY, Chat, View
@@ -15,9 +15,6 @@ from ui.payload import read_id
 from ui.visitors import require_owner
 
 MAX_TOLD_CHARS = 500
-UNDO_S = 300.0  # how long a deleted chat can be had back
-
-log = logging.getLogger(__name__)
 
 # The page's script sends the file: Gradio's upload takes pictures.
 IMPORT = """
@@ -102,8 +99,6 @@ class ChatsBar:
             await asyncio.to_thread(self.chat.store.delete_chat, owner, chat_id)
         except SightlineError as error:
             return (*View(notice=render.notice(str(error))), gr.skip())
-        loop = asyncio.get_running_loop()
-        loop.call_later(UNDO_S, loop.run_in_executor, None, self._remove_deleted)
         view = await self.chat.new_chat(request)
         return (*view._replace(notice=render.deleted(found.title)), chat_id)
 
@@ -147,12 +142,6 @@ class ChatsBar:
         view = await self.chat.new_chat(request)
         return view._replace(composer=view.composer | EMPTY, notice=render.told("All your data is deleted."))
 
-    def _remove_deleted(self) -> None:
-        try:
-            self.chat.store.remove_deleted(UNDO_S)
-        except SightlineError:
-            log.exception("Deleted chats could not be removed; the next start tries again")
-
 
 class Bar(NamedTuple):
     """What of the bar the rest of the page has to know."""
@@ -172,9 +161,30 @@ class Bar(NamedTuple):
     forget: gr.Button
 
 
-def lay_out() -> Bar:
+def how_long(settings: Settings) -> str:
+    """What people have to know of how long their chats are kept; nothing where that is for good."""
+    if not settings.keeps_history:
+        return (
+            "Chats are not kept here. They are gone when nothing was sent for "
+            f"{_time(settings.history_idle_minutes)}, and when the app ends. Export what you want to keep."
+        )
+    if settings.keep_days is not None:
+        days = "a day" if settings.keep_days == 1 else f"{settings.keep_days:g} days"
+        return f"A chat is deleted {days} after its last message. Export what you want to keep."
+    return ""
+
+
+def _time(minutes: float) -> str:
+    count, unit = (minutes / 60, "hour") if minutes % 60 == 0 else (minutes, "minute")
+    one = "an hour" if unit == "hour" else "a minute"
+    return one if count == 1 else f"{count:g} {unit}s"
+
+
+def lay_out(settings: Settings) -> Bar:
     """The bar's parts, inside of the sidebar."""
     new = gr.Button("New chat", variant="secondary", elem_id="new-chat")
+    if kept := how_long(settings):
+        gr.HTML(f'<p class="kept">{kept}</p>', padding=False)
     query = gr.Textbox(
         label="Search your chats",
         show_label=False,

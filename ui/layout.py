@@ -60,7 +60,7 @@ EMPTY_CHAT = """
 <div class="empty">
 <h2>What would you like to know about a picture?</h2>
 <p>Add pictures with the clip, by dropping or pasting them, or by web address. Then ask.</p>
-</div>
+{kept}</div>
 """
 # The page's own half of two events: it alone knows what was typed while the server worked.
 JS_ADD_FETCHED = """(fetched, composer) => {
@@ -114,13 +114,13 @@ def build(chat: Chat, menu: ModelMenu, panel: Panel, settings: Settings, *, is_d
     with page:
         refresh_button = gr.Button(visible="hidden", elem_id="refresh-menu")
         with gr.Sidebar(width=260, open=False, elem_id="chats-bar"):
-            bar = chats_bar.lay_out()
+            bar = chats_bar.lay_out(settings)
         with gr.Sidebar(width=300, position="right", open=False, elem_id="settings-bar"):
             gr.Markdown("### Settings")
             choices, facts = _settings(settings)
             operator_section(panel, page, refresh_button, plain, quick)
         _top(is_demo)
-        chatbot = _chatbot("chat", placeholder=EMPTY_CHAT, examples=_examples(chat))
+        chatbot = _chatbot("chat", placeholder=_empty_chat(settings), examples=_examples(chat))
         rows, editing = (gr.Textbox(visible="hidden", elem_id=name) for name in ("rows", "editing"))
         growing = _chatbot("growing")  # which the page's script puts below the last message of the other
         cancel_edit = messages.editing_row()
@@ -191,6 +191,11 @@ def build(chat: Chat, menu: ModelMenu, panel: Panel, settings: Settings, *, is_d
         buttons = {"add": add_button, "preview": preview_button, "cancel": cancel_button, "undo": undo_button}
         _fetch_addresses(chat, buttons, plain, address=address, composer=composer, notice=notice)
     return page
+
+
+def _empty_chat(settings: Settings) -> str:
+    kept = chats_bar.how_long(settings)
+    return EMPTY_CHAT.format(kept=f'<p class="kept">{kept}</p>\n' if kept else "")
 
 
 def _top(is_demo: bool) -> None:

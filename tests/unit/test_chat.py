@@ -42,8 +42,9 @@ from backend.types import (
     Vision,
 )
 from ui import render
-from ui.chat import Chat, Example, View, load_examples
+from ui.chat import Chat, View
 from ui.choices import ModelMenu
+from ui.examples import Example, load_examples
 from ui.fetching import Fetched, Fetching
 from ui.growing import END, events
 from ui.intake import Intake, Taken
@@ -854,6 +855,24 @@ async def test_a_reload_comes_back_to_the_chat_that_was_open(visitor: Visitor, e
     assert "One." in again.conversation
     assert (new.now["chat_id"], new.now["chatbot"]) == ("", [])
     assert len(new.now["chats"]["choices"]) == 2
+
+
+async def test_a_message_to_a_chat_that_is_gone_begins_another_and_says_so(
+    visitor: Visitor, engine: FakeEngine
+) -> None:
+    engine.will_answer("A cat.")
+    await visitor.send("What is this?")
+    (gone,) = visitor.chats()
+    last = visitor.messages()[-1].id
+    visitor.chat.store.forget(visitor.owner)
+    engine.will_answer("Red.")
+
+    seen = await visitor.send("Which colour?", chat_id=gone, last=last)
+
+    assert "The chat that you wrote in is gone" in seen.notice
+    (new,) = visitor.chats()
+    assert (new != gone, seen.now["chat_id"]) == (True, new)
+    assert [message.text for message in visitor.messages()] == ["Which colour?", "Red."]
 
 
 @pytest.mark.parametrize("opened", ["missing", "../..", 7, ["x"]])
