@@ -44,13 +44,13 @@ def check_room(
 
 
 def _pictures_of(session: Session, owner: str) -> dict[str, int]:
-    """The pictures of an owner by their hashes, each once, and their bytes; of deleted chats none."""
+    """The pictures of an owner by their hashes, each once, and their bytes; of what is deleted none."""
     query = (
         select(ImageRow.sha256, ImageRow.size)
         .join(MessageImageRow, MessageImageRow.sha256 == ImageRow.sha256)
         .join(MessageRow, MessageRow.id == MessageImageRow.message_id)
         .join(ChatRow, (ChatRow.owner == MessageRow.owner) & (ChatRow.id == MessageRow.chat_id))
-        .where(MessageRow.owner == owner, ChatRow.deleted_at.is_(None))
+        .where(MessageRow.owner == owner, ChatRow.deleted_at.is_(None), MessageRow.deleted_at.is_(None))
         .distinct()
     )
     return {row.sha256: row.size for row in session.execute(query)}
@@ -60,7 +60,7 @@ def _characters_of(session: Session, owner: str) -> int:
     query = (
         select(func.sum(func.length(MessageRow.text) + func.length(MessageRow.reasoning)))
         .join(ChatRow, (ChatRow.owner == MessageRow.owner) & (ChatRow.id == MessageRow.chat_id))
-        .where(MessageRow.owner == owner, ChatRow.deleted_at.is_(None))
+        .where(MessageRow.owner == owner, ChatRow.deleted_at.is_(None), MessageRow.deleted_at.is_(None))
     )
     return session.scalar(query) or 0
 

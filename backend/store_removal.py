@@ -4,10 +4,9 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from sqlalchemy import ColumnElement, SQLColumnExpression, func, select
+from sqlalchemy import ColumnElement, Select, SQLColumnExpression, func, select
 from sqlalchemy.orm import Session
 
-from backend.store_branches import all_rows
 from backend.store_disk import Pictures
 from backend.store_schema import ChatRow, ImageRow, MessageImageRow, MessageRow
 from backend.types import MessageStatus
@@ -21,8 +20,16 @@ class Removal:
         self._pictures = pictures
 
     def deleted(self, older_than_s: float) -> None:
-        """What was deleted so many seconds ago."""
-        self._chats(ChatRow.deleted_at <= time.time() - older_than_s)
+        """What was deleted so many seconds ago: chats, and single messages."""
+        before = time.time() - older_than_s
+        self._chats(ChatRow.deleted_at <= before)
+        with self._write() as session:
+            rows = session.scalars(select(MessageRow).where(MessageRow.deleted_at <= before)).all()
+            hashes = {image.sha256 for row in rows for image in row.images}
+            for row in rows:
+                session.delete(row)
+        if hashes:
+            self.unused_pictures(hashes)
 
     def of(self, owner: str) -> None:
         """All chats of an owner."""
@@ -55,13 +62,19 @@ class Removal:
         with self._write() as session:
             hashes: set[str] = set()
             for chat in session.scalars(select(ChatRow).where(which)).all():
-                hashes |= {image.sha256 for row in all_rows(session, chat) for image in row.images}
+                hashes |= set(session.scalars(_pictures_in(chat)))
                 session.delete(chat)
         # A second transaction, so that a crash in between leaves pictures without messages, which
         # the next start removes, and never messages without pictures. What is added in between stays:
         # the second looks whether it is used.
         if hashes:
             self.unused_pictures(hashes)
+
+
+def _pictures_in(chat: ChatRow) -> Select[str]:
+    """Their hashes, those of messages that were deleted too."""
+    query = select(MessageImageRow.sha256).join(MessageRow, MessageRow.id == MessageImageRow.message_id)
+    return query.where(MessageRow.owner == chat.owner, MessageRow.chat_id == chat.id)
 
 
 def _grows(

@@ -70,7 +70,7 @@ def first_words(session: Session, chat: ChatRow) -> str:
     query = (
         select(MessageRow.text)
         .where(MessageRow.owner == chat.owner, MessageRow.chat_id == chat.id)
-        .where(MessageRow.role == "user", MessageRow.text != "")
+        .where(MessageRow.role == "user", MessageRow.text != "", MessageRow.deleted_at.is_(None))
         .order_by(MessageRow.position)
         .limit(1)
     )
@@ -173,7 +173,8 @@ def message_image_row(session: Session, owner: str, sha256: str) -> MessageImage
         select(MessageImageRow)
         .join(MessageRow, MessageRow.id == MessageImageRow.message_id)
         .join(ChatRow, and_(ChatRow.owner == MessageRow.owner, ChatRow.id == MessageRow.chat_id))
-        .where(ChatRow.owner == owner, ChatRow.deleted_at.is_(None), MessageImageRow.sha256 == sha256)
+        .where(ChatRow.owner == owner, ChatRow.deleted_at.is_(None), MessageRow.deleted_at.is_(None))
+        .where(MessageImageRow.sha256 == sha256)
         .limit(1)
     )
     row = session.scalar(query) if SHA256.fullmatch(sha256) else None

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -100,17 +101,32 @@ class ChatsBar:
         except SightlineError as error:
             return (*View(notice=render.notice(str(error))), gr.skip())
         view = await self.chat.new_chat(request)
-        return (*view._replace(notice=render.deleted(found.title)), chat_id)
+        return (*view._replace(notice=render.deleted(f"“{found.title}”")), chat_id)
 
-    async def restore_chat(self, posted_id: Any, request: gr.Request) -> View:
-        """Undo the deletion, and show the chat."""
+    async def restore(self, deleted: Any, request: gr.Request) -> View:
+        """Undo a deletion, of a chat or of one of its messages, and show the chat."""
+        chat_id, _, message_id = read_id(deleted).partition("/")
+        store = self.chat.store
         try:
-            owner, chat_id = require_owner(request), read_id(posted_id)
-            await asyncio.to_thread(self.chat.store.restore_chat, owner, chat_id)
+            owner = require_owner(request)
+            if message_id:
+                with self.chat.replies.claim(owner, chat_id):
+                    await asyncio.to_thread(store.branches.restore, owner, chat_id, message_id)
+            else:
+                await asyncio.to_thread(store.restore_chat, owner, chat_id)
         except NotFoundError:
-            return View(notice=render.notice("It is too late: this chat is deleted for good."))
+            return View(notice=render.notice("It is too late: this is deleted for good."))
         except SightlineError as error:
             return View(notice=render.notice(str(error)))
+        return await self.chat.open_chat(chat_id, request)
+
+    async def open_found(self, posted_id: Any, query: Any, request: gr.Request) -> View:
+        """A chat that was found, on the branch that has the words, unless a reply grows in it."""
+        chat_id, turn = read_id(posted_id), self.chat.store.branches.show_words
+        with suppress(SightlineError):
+            owner = require_owner(request)
+            with self.chat.replies.claim(owner, chat_id):
+                await asyncio.to_thread(turn, owner, chat_id, read_id(query))
         return await self.chat.open_chat(chat_id, request)
 
     async def imported(self, answer: Any, request: gr.Request) -> View:
@@ -218,18 +234,18 @@ def connect(
     *,
     chat_id: gr.Textbox,
     notice: gr.HTML,
+    deleted: gr.Textbox,
     plain: dict[str, Any],
     quick: dict[str, Any],
 ) -> None:
-    """Say which handler answers what. ``view`` are the outputs of ``View``, ``undo`` brings a chat back."""
-    deleted = gr.Textbox(visible="hidden", elem_id="deleted-chat")
+    """Say which handler answers what. ``view``: the outputs of ``View``; ``undo`` brings ``deleted`` back."""
     confirmed = gr.Textbox(visible="hidden", elem_id="forget-confirmed")
     answer = gr.Textbox(visible="hidden", elem_id="import-answer")
     answered = gr.Button(visible="hidden", elem_id="import-answered")
     chat = handlers.chat
     bar.new.click(chat.new_chat, None, view, **quick)
-    for choice in (bar.chats, bar.found):
-        choice.input(chat.open_chat, [choice], view, trigger_mode="multiple", **quick)
+    bar.chats.input(chat.open_chat, [bar.chats], view, trigger_mode="multiple", **quick)
+    bar.found.input(handlers.open_found, [bar.found, bar.query], view, trigger_mode="multiple", **quick)
     search, found = [bar.query, chat_id], [bar.found]
     bar.query.change(handlers.search, search, found, trigger_mode="always_last", **quick)
     chat_id.change(handlers.search, search, found, **quick)  # a chat that was found may be deleted
@@ -245,6 +261,6 @@ def connect(
             handlers.search, search, found, **quick
         )
     bar.delete.click(handlers.delete_chat, [chat_id], [*view, deleted], **plain)
-    undo.click(handlers.restore_chat, [deleted], view, **quick)
+    undo.click(handlers.restore, [deleted], view, **quick)
     answered.click(handlers.imported, [answer], view, **quick)
     bar.forget.click(handlers.forget, [confirmed], view, js=JS_CONFIRM_FORGET, **plain)

@@ -156,9 +156,9 @@ def build(chat: Chat, menu: ModelMenu, panel: Panel, settings: Settings, *, is_d
             )
         context_row, (address, add_button) = context.lay_out(), _address_row()
         chat_id, sent = (gr.Textbox(visible="hidden", elem_id=name) for name in ("chat-id", "sent"))
-        growing_in = gr.Textbox(visible="hidden", elem_id="growing-in")
-
-        last = gr.Textbox(visible="hidden", elem_id="last")
+        growing_in, last, deleted = (
+            gr.Textbox(visible="hidden", elem_id=name) for name in ("growing-in", "last", "deleted")
+        )
         parts = View(
             chatbot, composer, notice, sent, chat_id, bar.chats, growing, growing_in, editing, rows, last
         )
@@ -171,7 +171,7 @@ def build(chat: Chat, menu: ModelMenu, panel: Panel, settings: Settings, *, is_d
         asked = list(choices.values())
         message = [composer, chat_id, editing, detail, pages, *asked]
         composer.submit(chat.send, [*message[:3], last, *message[3:]], view, **quick)
-        messages.connect(messages.Messages(chat), parts, cancel_edit, asked, quick)
+        messages.connect(messages.Messages(chat), parts, cancel_edit, asked, quick, deleted=deleted)
         context.connect(context.Context(chat), parts, context_row, message, detail=detail, quick=quick)
         chatbot.retry(chat.retry, [chat_id, last, *asked], view, **quick)
         page.unload(chat.leave)
@@ -184,6 +184,7 @@ def build(chat: Chat, menu: ModelMenu, panel: Panel, settings: Settings, *, is_d
             undo_delete,
             chat_id=chat_id,
             notice=notice,
+            deleted=deleted,
             plain=plain,
             quick=quick,
         )

@@ -1,4 +1,4 @@
-"""Without a history: what people are told, what a reload keeps, what is left on the disk. And a full store."""
+"""Without a history: what people are told, what a reload keeps, what stays on the disk. And a full store."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -88,5 +88,6 @@ def test_a_visitor_whose_chats_are_full_is_told_and_loses_nothing(
         expect(visitor.thumbnails).to_have_count(1)
         expect(visitor.questions).to_have_count(0)
         shoot_fitting(visitor, "full-visitor")
+        visitor.page.close()  # it would ask for an app that is gone
     finally:
         app.stop()

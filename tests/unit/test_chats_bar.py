@@ -42,7 +42,7 @@ def seen(values: Any) -> Seen:
 
 
 async def restored(bar: ChatsBar, chat_id: Any, request: gr.Request) -> Seen:
-    return Seen([await bar.restore_chat(chat_id, request)])
+    return Seen([await bar.restore(chat_id, request)])
 
 
 async def test_a_chat_is_renamed(bar: ChatsBar, visitor: Visitor) -> None:
