@@ -181,8 +181,8 @@ def how_long(settings: Settings) -> str:
     """What people have to know of how long their chats are kept; nothing where that is for good."""
     if not settings.keeps_history:
         return (
-            "Chats are not kept here. They are gone when nothing was sent for "
-            f"{_time(settings.history_idle_minutes)}, and when the app ends. Export what you want to keep."
+            f"Chats are not kept here. They are gone {_time(settings.history_idle_minutes)} after your last "
+            "message, and when the app ends. Export what you want to keep."
         )
     if settings.keep_days is not None:
         days = "a day" if settings.keep_days == 1 else f"{settings.keep_days:g} days"

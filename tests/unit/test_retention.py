@@ -131,10 +131,10 @@ def test_without_history_there_is_no_database(settings: Settings) -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"history": "off"}, "for an hour, and when the app ends"),
-        ({"history": "off", "history_idle_minutes": 120.0}, "for 2 hours,"),
-        ({"history": "off", "history_idle_minutes": 90.0}, "for 90 minutes,"),
-        ({"history": "off", "history_idle_minutes": 1.0}, "for a minute,"),
+        ({"history": "off"}, "gone an hour after your last message, and when the app ends"),
+        ({"history": "off", "history_idle_minutes": 120.0}, "gone 2 hours after"),
+        ({"history": "off", "history_idle_minutes": 90.0}, "gone 90 minutes after"),
+        ({"history": "off", "history_idle_minutes": 1.0}, "gone a minute after"),
         ({"keep_days": 1.0}, "A chat is deleted a day after its last message."),
         ({"keep_days": 30.0}, "30 days after"),
     ],
