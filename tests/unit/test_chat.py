@@ -1128,7 +1128,7 @@ async def test_of_several_addresses_one_that_fails_leaves_the_others(chat: Chat)
     assert fetched["left"] == f"{addresses[1]} http://127.0.0.1/fox.png"
     assert "Added “cat.png”, “eel.png”." in notice
     assert "“dog.png” is" in notice
-    assert "“http://127.0.0.1/fox.png” does not lead to a public web site." in notice
+    assert "“http://127.0.0.1/fox.png” does not lead to a public web site; others" in notice
     assert counted(chat, 'sightline_fetches_total{outcome="taken"} 2.0')
     assert counted(chat, 'sightline_fetches_total{outcome="refused"} 2.0')
 
