@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from backend.config import Settings
-from backend.errors import SightlineError
 from backend.store import Store
 
 EVERY_S = 60.0
@@ -35,9 +34,9 @@ def keep(stopped: threading.Event, steps: Sequence[Step]) -> None:
 
 
 def take(steps: Sequence[Step]) -> None:
-    """Each of these; one that the disk refuses does not keep the others from theirs."""
+    """Each of these; whatever one of them meets neither keeps the others from theirs nor ends the app."""
     for step in steps:
         try:
             step()
-        except SightlineError:
+        except Exception:
             log.exception("Something that is over could not be removed; it is tried again in a minute")

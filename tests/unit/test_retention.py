@@ -67,9 +67,12 @@ def test_what_was_deleted_goes_when_it_cannot_be_had_back_any_more(
         store.restore_chat(ALICE, chat_id)
 
 
-def test_a_disk_that_refuses_is_noted_and_the_rest_is_done(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("error", [StoreError("The disk is full.", "Free some space."), OSError(5, "broken")])
+def test_a_disk_that_refuses_is_noted_and_the_rest_is_done(
+    caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
     def refuse() -> None:
-        raise StoreError("The disk is full.", "Free some space.")
+        raise error
 
     done: list[str] = []
     with caplog.at_level(logging.ERROR):
