@@ -21,9 +21,8 @@ def check_room(
         LimitError: with it the owner's chats, or all together, would be larger than they may.
     """
     new = {image.sha256: len(image.data) for image in images}
-    stored = set(session.scalars(select(ImageRow.sha256).where(ImageRow.sha256.in_(new))))
-    total = _all(session) + characters + sum(size for sha256, size in new.items() if sha256 not in stored)
-    # Of all that is said an owner has a part: to add that up takes longer.
+    total = _all(session) + characters + sum(new.values())  # at most: some may be stored already
+    # Of this an owner has a part, and to add that up takes longer.
     if limits.owner_bytes is not None and total > limits.owner_bytes:
         pictures = _pictures_of(session, owner) | new
         if sum(pictures.values()) + _characters_of(session, owner) + characters > limits.owner_bytes:
@@ -33,7 +32,9 @@ def check_room(
                 "Delete a chat with pictures, then try again; whoever runs this server can allow more with "
                 "--max-visitor-mb.",
             )
-    if limits.all_bytes is not None and total > limits.all_bytes:
+    if limits.all_bytes is None or total <= limits.all_bytes:
+        return
+    if total - sum(size for sha256, size in new.items() if session.get(ImageRow, sha256)) > limits.all_bytes:
         raise LimitError(
             f"With this all chats here together would take more than {limits.all_bytes // MEGA:,} MB, the "
             "most that this server keeps.",

@@ -101,12 +101,15 @@ def test_all_together_keep_so_much(store: Store, folder: Path) -> None:
     there = 40 * MEGA  # more than an empty database of any kind has
     limit(store, all_bytes=there)
     ask(store, theirs, picture(), owner=BOB)  # which is there already
+    large = picture(b"l", there - 12 * MEGA)
+    ask(store, theirs, large, owner=BOB)
+    ask(store, theirs, large, owner=BOB)  # likewise, and twice it would be too much
 
     with pytest.raises(LimitError, match=r"more than 40 MB.*--max-history-mb.*--keep-days"):
         ask(store, theirs, picture(b"b", there), owner=BOB)
 
-    assert len(store.messages(BOB, theirs)) == 4
-    assert files(folder) == 1
+    assert len(store.messages(BOB, theirs)) == 8
+    assert files(folder) == 2
 
 
 def test_chats_in_which_nothing_is_said_any_more_go(store: Store, folder: Path) -> None:
