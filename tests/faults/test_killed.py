@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import httpx2
+import pytest
 from e2e.app_process import App
 from e2e.gradio_client import GradioClient
 from fault_plays import TEXT
@@ -18,6 +19,8 @@ from ui.visitors import COOKIE, new_secret, owner_of
 
 from .conftest import Start
 from .plays import tokens
+
+pytestmark = pytest.mark.timeout(900)  # the app starts as often as it is killed
 
 KILLS = 20
 # How much of the reply was seen before each kill, from nothing up to what is stored several times.
