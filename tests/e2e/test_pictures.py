@@ -10,6 +10,7 @@ from playwright.sync_api import FilePayload, Locator, Page, expect
 
 from .drawings import BLUE_SQUARE, GREEN_TRIANGLE, RED_CIRCLE
 from .screens import shoot
+from .test_look import shoot_fitting
 from .visitor import Visitor
 from .website import Website
 
@@ -44,7 +45,7 @@ def test_composer_shows_a_small_picture_of_every_file_whatever_its_format(visito
 
     shown = visitor.thumbnails.locator("img")
     expect(shown).to_have_count(5)
-    for place, (name, width) in enumerate([*((name, 400) for name in kinds), ("broken.png", 160)]):
+    for place, (name, width) in enumerate([*((name, 400) for name in kinds), ("broken.png", 159)]):
         expect(shown.nth(place)).to_have_js_property("naturalWidth", width)
         expect(shown.nth(place)).to_have_attribute("title", name)
     expect(visitor.box).to_have_value("Kept")
@@ -194,8 +195,12 @@ def test_typed_address_without_a_picture_stays_and_says_why(
 
 def test_broken_picture_is_named_and_the_rest_stays(visitor: Visitor) -> None:
     visitor.choose({"red.png": RED_CIRCLE, "broken.png": RED_CIRCLE[:200], "blue.png": BLUE_SQUARE})
+    told = visitor.page.locator("#composer .refusals li")
+    expect(told).to_contain_text(["“broken.png” is damaged or incomplete"])
+    shoot_fitting(visitor, "broken")
     visitor.box.fill("Describe both images.")
     visitor.send_button.click()
+    expect(told).to_have_count(0)
     expect(visitor.alert).to_contain_text("“broken.png” is damaged or incomplete")
     expect(visitor.alert).not_to_contain_text("red.png")
     expect(visitor.thumbnails).to_have_count(2)
