@@ -213,6 +213,21 @@ def test_broken_picture_is_named_and_the_rest_stays(visitor: Visitor) -> None:
     expect(visitor.alert).to_have_count(0)
 
 
+def test_what_is_no_picture_is_told_when_it_is_dropped(visitor: Visitor) -> None:
+    visitor.page.evaluate(
+        """() => {
+          const data = new DataTransfer();
+          data.items.add(new File(["Dear diary"], "notes.txt", {type: "text/plain"}));
+          const drop = new DragEvent("drop", {bubbles: true, cancelable: true, dataTransfer: data});
+          document.querySelector("#composer textarea").dispatchEvent(drop);
+        }"""
+    )
+    told = visitor.page.locator("#composer .refusals li")
+    expect(told).to_contain_text(["“notes.txt” is not a picture that can be read."])
+    visitor.page.get_by_role("button", name="Remove “notes.txt”").click()
+    expect(told).to_have_count(0)
+
+
 def test_stored_pictures_are_shown(visitor: Visitor) -> None:
     visitor.ask("Describe both images.", {"red.png": RED_CIRCLE, "blue.png": BLUE_SQUARE})
     for place in range(2):
