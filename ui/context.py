@@ -42,7 +42,6 @@ class Found(NamedTuple):
     messages: Sequence[StoredMessage]
     draft: Draft
     model: ModelInfo
-    errors: Sequence[ImageError] = ()  # of files that cannot be sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +58,9 @@ class Context:
             found = await self._find(composed, (posted_id, editing), request, settings)
         except SightlineError:  # what is wrong is told when it is sent
             return ""
-        told = render.unusable(found.errors)
         if not (found.messages or found.draft.text.strip() or found.draft.sizes):
-            return told
-        return told + await asyncio.to_thread(_line, found)
+            return ""
+        return await asyncio.to_thread(_line, found)
 
     async def leave_out(self, posted: Any, posted_id: Any, request: gr.Request) -> View:
         """Let the model not see a picture any more, or not read a message; or let it again."""
@@ -118,8 +116,8 @@ class Context:
         who = address_key(address_of(request))
         looks = Looks(read_detail(detail), offer[1].vision, read_pages(pages), who)
         message = read_composer(composed, self.chat.uploads.of(owner))
-        sizes, errors = await self._sizes(owner, message, looks)
-        return Found(messages, Draft(message.text, sizes, choices.system), offer[1], errors)
+        sizes = await self._sizes(owner, message, looks)
+        return Found(messages, Draft(message.text, sizes, choices.system), offer[1])
 
     async def _messages(self, owner: str, chat_id: str, editing: str) -> Sequence[StoredMessage]:
         """Those of the chat, before the question that is edited; none of a chat that is new."""
@@ -128,23 +126,18 @@ class Context:
         messages = await asyncio.to_thread(self.chat.store.messages, owner, chat_id)
         return list(takewhile(lambda message: message.id != editing, messages))
 
-    async def _sizes(
-        self, owner: str, message: Composed, looks: Looks
-    ) -> tuple[tuple[tuple[int, int], ...], tuple[ImageError, ...]]:
-        """Of the pictures as they would be sent, which decodes them already; and what is none."""
+    async def _sizes(self, owner: str, message: Composed, looks: Looks) -> tuple[tuple[int, int], ...]:
+        """Of the pictures as they would be sent; then they are decoded already."""
         sizes: list[tuple[int, int]] = []
-        errors: list[ImageError] = []
         for upload in message.uploads:
             loaded = await self.chat.intake.load(owner, upload, looks)
-            if isinstance(loaded, ImageError):
-                errors.append(loaded)
-            else:
+            if not isinstance(loaded, ImageError):
                 sizes += [(picture.width, picture.height) for picture in loaded.pictures]
-        return tuple(sizes), tuple(errors)
+        return tuple(sizes)
 
 
 def _line(found: Found) -> str:
-    use = measure(found.messages, found.draft, found.model)
+    use = measure(*found)
     last = found.messages[-1] if found.messages else None
     was_refused = last is not None and last.status is MessageStatus.FAILED and is_too_much(last.error)
     was_refused = was_refused and not any(message.has_gaps for message in found.messages)
@@ -152,8 +145,7 @@ def _line(found: Found) -> str:
         use,
         was_refused=was_refused,
         pictures=bool(earlier_pictures(found.messages)),
-        turns=(was_refused or use.is_too_long)
-        and bool(oldest_turns(found.messages, found.draft, found.model)),
+        turns=(was_refused or use.is_too_long) and bool(oldest_turns(*found)),
         shrink=any(max(size) > LOW_SIDE for size in found.draft.sizes),
     )
 

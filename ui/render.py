@@ -252,12 +252,6 @@ def refusals(errors: Sequence[Exception], *, offers: bool = False) -> str:
     return f'<p class="notice" role="alert"{" data-offers" * offers}>{lines}</p>' if lines else ""
 
 
-def unusable(errors: Sequence[Exception]) -> str:
-    """What of the files in the composer cannot be sent, before anybody tries, one line each."""
-    lines = "<br>".join(html.escape(str(error)) for error in errors)
-    return f'<p class="context unusable" role="status">{lines}</p>' if lines else ""
-
-
 def remarks(lines: Sequence[str]) -> str:
     """What of the files that were sent is not used, one line each."""
     shown = "<br>".join(map(html.escape, lines))

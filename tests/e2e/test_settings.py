@@ -10,7 +10,6 @@ from fault_server import Call, FaultServer, serve
 from playwright.sync_api import expect
 
 from .app_process import App
-from .drawings import RED_CIRCLE
 from .screens import PHONE, shoot
 from .test_operators import add_server, become_operator
 from .visitor import Visitor
@@ -70,21 +69,6 @@ def test_a_number_beyond_its_range_is_brought_back_and_that_is_said(
     field.fill("1")
     field.press("Tab")
     expect(told).to_have_count(0)
-
-
-def test_a_damaged_file_is_told_before_it_is_sent(
-    remote_app: App, new_visitor: Callable[..., Visitor]
-) -> None:
-    visitor = new_visitor(remote_app)
-    visitor.choose({"red.png": RED_CIRCLE, "broken.png": RED_CIRCLE[:99]})
-    told = visitor.page.locator("#context .unusable")
-    expect(told).to_contain_text("“broken.png”")
-    shoot(visitor.page, "damaged-added")
-
-    visitor.box.fill("What is this?")
-    visitor.send_button.click()
-    expect(visitor.alert).to_contain_text("“broken.png”")
-    expect(told).to_be_hidden()
 
 
 def test_settings_come_back_when_the_page_is_loaded_again(
