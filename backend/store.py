@@ -7,7 +7,6 @@ caller, and somebody else's chats, messages and pictures are reported exactly li
 All methods block, and may be called from any thread.
 """
 
-import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +32,7 @@ from backend.store_history import turns
 from backend.store_rows import (
     Role,
     append,
+    begin_chat,
     chat_info,
     chat_row,
     check_images,
@@ -43,6 +43,7 @@ from backend.store_rows import (
     message_image_row,
     message_images,
     name_of,
+    new_id,
     not_found,
     storable,
     stored,
@@ -96,14 +97,11 @@ class Store:
         Raises:
             NotFoundError: ``chat_id`` is not an id that a chat can have, or a deleted chat has it.
         """
-        chat_id = secrets.token_urlsafe(16) if chat_id is None else checked_id(chat_id)
+        chat_id = new_id() if chat_id is None else checked_id(chat_id)
         with self._write() as session:
             chat = session.get(ChatRow, (owner, chat_id))
             if chat is None:
-                now = time.time()
-                chat = ChatRow(owner=owner, id=chat_id, created_at=now, updated_at=now)
-                session.add(chat)
-                session.flush()
+                chat = begin_chat(session, owner, chat_id)
             elif chat.deleted_at is not None:
                 raise not_found("chat")
             return chat_info(chat)
@@ -200,18 +198,19 @@ class Store:
         max_messages: int,
         max_images: int,
         instead_of: str | None = None,
+        is_new: bool = False,
     ) -> tuple[StoredMessage, StoredMessage]:
         """Store a question with its pictures, and the reply to it, empty and streaming: both or neither.
 
         They come after the messages that the chat shows; or beside the question ``instead_of``, which stays
-        with all that follows it, and is shown no more.
+        with all that follows it, and is shown no more. A chat that ``is_new`` begins with them.
 
         Raises:
             NotFoundError: the owner has no such chat, or it shows no such question.
             LimitError: the chat would have more messages or pictures than it may; nothing is stored.
         """
         with self._writing_files() as (session, write_file):
-            chat = chat_row(session, owner, chat_id)
+            chat = (begin_chat if is_new else chat_row)(session, owner, chat_id)
             check_messages(chat, 2, max_messages)
             if images or instead_of:
                 earlier = shown_rows(session, chat)
@@ -225,7 +224,8 @@ class Store:
             question = append(session, chat, "user", MessageStatus.COMPLETE, model)
             question.text = storable(text)
             question.images = message_images(session, images)
-            reply = append(session, chat, "assistant", MessageStatus.STREAMING, model)
+            after = question.position + 1
+            reply = append(session, chat, "assistant", MessageStatus.STREAMING, model, position=after)
             chat.title = chat.title or title_of(question.text)
             beside = versions(all_rows(session, chat))[question.id] if instead_of else ()
             return stored(question, beside), stored(reply)
@@ -235,10 +235,8 @@ class Store:
     ) -> ChatInfo:
         """Store a new chat, marked as imported, of messages that were said elsewhere: all or none."""
         with self._writing_files() as (session, write_file):
-            now = time.time()
-            chat = ChatRow(owner, secrets.token_urlsafe(16), now, now, imported=True)
-            session.add(chat)
-            session.flush()
+            chat = begin_chat(session, owner, new_id())
+            chat.imported = True
             for role, text, images in messages:
                 for image in images:
                     write_file(image)
