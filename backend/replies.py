@@ -124,7 +124,8 @@ class Reply:
                 if draft.is_over:
                     return
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), HEARTBEAT_S)
+                    async with asyncio.timeout(HEARTBEAT_S):  # wait_for makes a task of each wait
+                        await changed.wait()
         finally:
             self._watchers -= 1
             if self._watchers == 0:
