@@ -132,6 +132,7 @@ class _Exchange:
         self._gone = asyncio.Event()
         self._unsent = bytearray()
         self._sends = 0
+        self._next_at = 0.0  # by the clock of the application's loop
         self.chunks: asyncio.Queue[bytes | BaseException | None] = asyncio.Queue()
 
     async def start(self) -> Head:
@@ -185,13 +186,14 @@ class _Exchange:
             if self._sends <= EAGER_CHUNKS:
                 self._flush()
             elif not waiting:
-                self._there.call_later(TOGETHER_S, self._flush)
+                self._there.call_at(self._next_at, self._flush)  # at once, after a pause
 
     def _flush(self) -> None:
         """Hand over what was sent since the last time; on the application's loop."""
         if self._unsent:
             self._post(self.chunks.put_nowait, bytes(self._unsent))
             self._unsent.clear()
+            self._next_at = self._there.time() + TOGETHER_S
 
     def _post(self, function: Callable[..., None], *args: Any) -> None:
         """Run ``function`` on the caller's loop."""

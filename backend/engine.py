@@ -6,8 +6,8 @@ from typing import Protocol
 from backend.types import Capabilities, ChatRequest, Event
 
 # Tokens that come within this time travel together, from the model to the eye: about 20 updates a second,
-# as many as it follows. Each step that waits waits this long, so that what one has let through the next does
-# not hold.
+# as many as it follows. Whoever takes them from the model waits so long, and nobody after that: two steps
+# that wait are never in time with one another, and hold each token twice.
 TOGETHER_S = 0.045
 
 

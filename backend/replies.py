@@ -10,7 +10,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from backend.admission import Ticket
-from backend.engine import TOGETHER_S, Engine
+from backend.engine import Engine
 from backend.errors import LimitError, NotFoundError, SightlineError
 from backend.store import Store
 from backend.types import (
@@ -93,6 +93,7 @@ class Reply:
         self.ticket = asked.ticket.take()
         self._owner = owner
         self._changed = asyncio.Event()
+        self.begun = asyncio.Event()  # the engine is asked, or it will take a while until it is
         self._watchers = 0
         self._grace_s = grace_s
         self._leaving: asyncio.Task[None] | None = None
@@ -106,10 +107,11 @@ class Reply:
         self.task = asyncio.create_task(self._write(asked))
 
     async def watch(self) -> AsyncGenerator[Draft, None]:
-        """The reply as it grows: about 20 drafts a second, one at least every 0.4 s, the last one over.
+        """The reply as it grows: what came together, one draft at least every 0.4 s, the last one over.
 
-        What comes after a pause is shown at once. When the last watcher leaves before the end and none comes
-        within the grace time, the reply ends in the engine too: nobody reads it. A reload takes less.
+        The engine brings tokens together: to wait here again would hold them twice. When the last watcher
+        leaves before the end and none comes within the grace time, the reply ends in the engine too: nobody
+        reads it. A reload takes less.
         """
         self._watchers += 1
         self._arriving.cancel()
@@ -118,15 +120,12 @@ class Reply:
         try:
             while True:
                 changed, draft = self._changed, self.draft
-                next_at = time.monotonic() + TOGETHER_S
                 yield draft
                 if draft.is_over:
                     return
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), HEARTBEAT_S)
-                early_s = next_at - time.monotonic()
-                if early_s > 0 and not self.draft.is_over:
-                    await asyncio.sleep(early_s)
+                    async with asyncio.timeout(HEARTBEAT_S):  # wait_for makes a task of each wait
+                        await changed.wait()
         finally:
             self._watchers -= 1
             if self._watchers == 0:
@@ -156,6 +155,7 @@ class Reply:
         try:
             end = replace(await self._take(self._answer(asked)), place=0)
         finally:
+            self.begun.set()
             self.ticket.leave()
             self._arriving.cancel()
             self._grows = False
@@ -203,9 +203,14 @@ class Reply:
         """Wait in line, then ask the engine. Only then are the pictures of the chat read."""
         async for place in self.ticket.line():
             self._show(replace(self.draft, place=place))
+            self.begun.set()
         if self.draft.place:
             self._show(replace(self.draft, place=0))
-        async with aclosing(self._engine.stream(await asked.request())) as events:
+        request = await asked.request()
+        self.begun.set()
+        events = self._engine.stream(request)
+        del request  # with its pictures
+        async with aclosing(events):
             async for event in events:
                 yield event
 

@@ -7,7 +7,6 @@ caller, and somebody else's chats, messages and pictures are reported exactly li
 All methods block, and may be called from any thread.
 """
 
-import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +35,7 @@ from backend.store_removal import Removal
 from backend.store_rows import (
     Role,
     append,
+    begin_chat,
     chat_info,
     chat_row,
     check_images,
@@ -47,6 +47,7 @@ from backend.store_rows import (
     message_image_row,
     message_images,
     name_of,
+    new_id,
     not_found,
     storable,
     stored,
@@ -123,14 +124,11 @@ class Store:
         Raises:
             NotFoundError: ``chat_id`` is not an id that a chat can have, or a deleted chat has it.
         """
-        chat_id = secrets.token_urlsafe(16) if chat_id is None else checked_id(chat_id)
+        chat_id = new_id() if chat_id is None else checked_id(chat_id)
         with self._write() as session:
             chat = session.get(ChatRow, (owner, chat_id))
             if chat is None:
-                now = time.time()
-                chat = ChatRow(owner=owner, id=chat_id, created_at=now, updated_at=now)
-                session.add(chat)
-                session.flush()
+                chat = begin_chat(session, owner, chat_id)
             elif chat.deleted_at is not None:
                 raise not_found("chat")
             return chat_info(chat)
@@ -228,12 +226,13 @@ class Store:
         max_images: int,
         instead_of: str | None = None,
         seen: str = "",
+        is_new: bool = False,
     ) -> tuple[StoredMessage, StoredMessage]:
         """Store a question with its pictures, and the reply to it, empty and streaming: both or neither.
 
         They come after the messages that the chat shows, of which ``seen`` has to be the last, if it is
         given; or beside the question ``instead_of``, which stays with all that follows it, and is shown no
-        more.
+        more. A chat that ``is_new`` begins with them.
 
         Raises:
             NotFoundError: the owner has no such chat, or it has no such question.
@@ -242,7 +241,7 @@ class Store:
                 is stored.
         """
         with self._writing_files() as (session, write_file):
-            chat = chat_row(session, owner, chat_id)
+            chat = (begin_chat if is_new else chat_row)(session, owner, chat_id)
             check_messages(chat, 2, max_messages)
             check_room(session, self._limits, owner, images, len(text))
             if instead_of:
@@ -257,7 +256,8 @@ class Store:
             question = append(session, chat, "user", MessageStatus.COMPLETE, model)
             question.text = storable(text)
             question.images = message_images(session, images)
-            reply = append(session, chat, "assistant", MessageStatus.STREAMING, model)
+            after = question.position + 1
+            reply = append(session, chat, "assistant", MessageStatus.STREAMING, model, position=after)
             chat.title = chat.title or title_of(question.text)
             beside = versions(all_rows(session, chat))[question.id] if instead_of else ()
             return stored(question, beside), stored(reply)
@@ -273,10 +273,8 @@ class Store:
         brought = [image for _, _, images in messages for image in images]
         with self._writing_files() as (session, write_file):
             check_room(session, self._limits, owner, brought, sum(len(text) for _, text, _ in messages))
-            now = time.time()
-            chat = ChatRow(owner, secrets.token_urlsafe(16), now, now, imported=True)
-            session.add(chat)
-            session.flush()
+            chat = begin_chat(session, owner, new_id())
+            chat.imported = True
             for role, text, images in messages:
                 for image in images:
                     write_file(image)

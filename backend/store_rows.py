@@ -30,6 +30,11 @@ def not_found(thing: _Thing) -> NotFoundError:
     return NotFoundError(f"This {thing} does not exist.", "It may have been deleted; reload the page.")
 
 
+def new_id() -> str:
+    """An id that nobody guesses."""
+    return secrets.token_urlsafe(16)
+
+
 def checked_id(value: str, thing: _Thing = "chat") -> str:
     """An id as a browser may have sent it; databases raise errors of their own at NUL and half surrogates.
 
@@ -89,6 +94,19 @@ def chat_row(session: Session, owner: str, chat_id: str) -> ChatRow:
     return row
 
 
+def begin_chat(session: Session, owner: str, chat_id: str) -> ChatRow:
+    """A new chat under this id, without a message yet.
+
+    Raises:
+        NotFoundError: ``chat_id`` is not an id that a chat can have.
+    """
+    now = time.time()
+    chat = ChatRow(owner=owner, id=checked_id(chat_id), created_at=now, updated_at=now)
+    session.add(chat)
+    session.flush()  # its messages refer to it
+    return chat
+
+
 def chat_info(chat: ChatRow) -> ChatInfo:
     """A chat as the list shows it."""
     title = chat.title
@@ -127,18 +145,35 @@ def check_images(images: int, max_images: int) -> None:
         )
 
 
-def append(session: Session, chat: ChatRow, role: Role, status: MessageStatus, model: str) -> MessageRow:
-    """A new empty message at the end of the branch that is shown."""
+def next_position(session: Session, chat: ChatRow) -> int:
+    """That of the next message of a chat, with all its branches."""
     query = select(func.max(MessageRow.position)).where(
         MessageRow.owner == chat.owner, MessageRow.chat_id == chat.id
     )
     last = session.scalar(query)
+    return 0 if last is None else last + 1
+
+
+def append(
+    session: Session,
+    chat: ChatRow,
+    role: Role,
+    status: MessageStatus,
+    model: str,
+    *,
+    position: int | None = None,
+) -> MessageRow:
+    """A new empty message at the end of the branch that is shown.
+
+    ``position`` is the next one, for whoever knows it: to ask writes first what was not written yet.
+    """
+    position = next_position(session, chat) if position is None else position
     chat.updated_at = time.time()
     row = MessageRow(
-        id=secrets.token_urlsafe(16),
+        id=new_id(),
         owner=chat.owner,
         chat_id=chat.id,
-        position=0 if last is None else last + 1,
+        position=position,
         role=role,
         status=status.value,
         model=storable(model),

@@ -142,9 +142,9 @@ class Bench:
             "rest_ms_per_s": rest * 1000,
         }
 
-    def first_tokens(self, page: WatchedPage, times: int = 10) -> float:
-        """Milliseconds from Enter to a token that is seen, less the model's own; the median."""
-        added = []
+    def short_replies(self, page: WatchedPage, times: int = 10) -> dict[str, float]:
+        """Medians: from Enter to a token that is seen, less the model's own; how late the last is seen."""
+        added, last = [], []
         for _ in range(times):
             self.pace(50, 5)
             page.send("Hello!")
@@ -153,7 +153,11 @@ class Bench:
             (asked,) = self.asked()
             waited = page.seen()[0][1] - page.sent_at()
             added.append(waited - (asked["written"][0] - asked["came"]))
-        return statistics.median(added) * 1000
+            last.append(page.seen()[-1][1] - asked["written"][-1])
+        return {
+            "added_ttft_browser_ms": statistics.median(added) * 1000,
+            "last_token_seen_ms": statistics.median(last) * 1000,
+        }
 
     def keep(self, prefix: str, figures: dict[str, float], suffix: str = "") -> None:
         self.report |= {f"{prefix}{name}{suffix}": value for name, value in figures.items()}
@@ -165,7 +169,7 @@ class Bench:
         secret = secrets.token_urlsafe(32)
         with self.sightline({secret: 50}) as (server, _):
             with self.page(server, "#composer textarea") as page:
-                self.report["added_ttft_browser_ms"] = self.first_tokens(page)
+                self.keep("", self.short_replies(page))
                 page.page.locator("#new-chat").dispatch_event("click")
                 self.keep("", self.stream(server, page, 600), "_empty")
                 fast = self.stream(server, page, 1000, 200)
@@ -269,7 +273,7 @@ class Bench:
         for kind, turns in (("empty", 0), ("50_images", 50)):
             with self.plain("chatbot", turns) as server, self.page(server, "#box textarea") as page:
                 if not turns:
-                    self.report["plain_added_ttft_browser_ms"] = self.first_tokens(page, 5)
+                    self.keep("plain_", self.short_replies(page, 5))
                 figures = self.stream(server, page, 300)
                 self.keep("plain_", figures, f"_{kind}")
         empty, full = (self.report[f"plain_cpu_ms_per_update_{kind}"] for kind in ("empty", "50_images"))
@@ -291,7 +295,7 @@ class Bench:
     def load_chat(self) -> None:
         """``gr.load_chat`` with one page and an empty chat."""
         with self.plain("load_chat") as server, self.page(server, "textarea") as page:
-            self.report["load_chat_added_ttft_browser_ms"] = self.first_tokens(page, 5)
+            self.keep("load_chat_", self.short_replies(page, 5))
             self.keep("load_chat_", self.stream(server, page, 300), "_empty")
 
 
@@ -303,6 +307,7 @@ GROUPS: dict[Callable[[Bench], None], tuple[str, ...]] = {
         "cpu_ms_per_1000_tokens_50_images",
         "seen_per_second_50_images",
         "added_ttft_browser_ms",
+        "last_token_seen_ms",
         "tokens_per_second_ratio",
     ),
     Bench.server_ttft: ("added_ttft_server_ms",),

@@ -17,6 +17,7 @@ from backend.metrics import Metrics
 from backend.replies import Asked, Replies
 from backend.router import Router
 from backend.store import Store
+from backend.store_rows import new_id
 from backend.types import ChatRequest, Image, Message, ModelInfo, StoredMessage, Text
 from ui import render
 from ui.examples import Example
@@ -121,7 +122,7 @@ class Chat:
                     chat_id, reply = await asyncio.to_thread(
                         self._store, owner, place, text, taken.pictures, choices.model
                     )
-                    self._begin(owner, chat_id, reply, choices, ticket)
+                    await self._begin(owner, chat_id, reply, choices, ticket)
             for upload in message.uploads:
                 forget_upload(upload)
             is_shown = self.pages.turn(request) if is_shown() else is_shown
@@ -147,7 +148,7 @@ class Chat:
                 most = self.settings.max_chat_messages
                 retry = partial(self.store.branches.retry, max_messages=most, seen=read_id(last))
                 reply = await asyncio.to_thread(retry, owner, chat_id, choices.model)
-                self._begin(owner, chat_id, reply, choices, ticket)
+                await self._begin(owner, chat_id, reply, choices, ticket)
             return await self.show(owner, chat_id, self.pages.turn(request))
         except SightlineError as error:
             return await self._refused(error, posted_id, last, request, is_shown)
@@ -162,7 +163,7 @@ class Chat:
             with self.replies.claim(owner, chat_id), self._admit(owner, request) as ticket:
                 resume = partial(self.store.branches.resume, seen=read_id(last))
                 cut = await asyncio.to_thread(resume, owner, chat_id, choices.model)
-                self._begin(owner, chat_id, cut, choices, ticket)
+                await self._begin(owner, chat_id, cut, choices, ticket)
             return await self.show(owner, chat_id, self.pages.turn(request))
         except SightlineError as error:
             return await self._refused(error, posted_id, last, request, is_shown)
@@ -184,10 +185,13 @@ class Chat:
                 view = await self.show(owner, chat_id, is_shown)
         return view._replace(notice=render.notice(str(error)))
 
-    def _begin(
+    async def _begin(
         self, owner: str, chat_id: str, reply: StoredMessage, choices: Choices, ticket: Ticket
     ) -> None:
-        """Let the engine write the reply, or the rest of it, from everything that was said before."""
+        """Let the engine write the reply, or the rest of it, from everything that was said before.
+
+        Returns when it is asked: what the page is to show is read and made while it works.
+        """
         is_cut = bool(reply.text)
 
         async def request() -> ChatRequest:
@@ -198,13 +202,12 @@ class Chat:
             return ChatRequest(choices.model, history, choices.sampling, continues=is_cut)
 
         asked = Asked(choices.model, request, ticket, reply.text, reply.reasoning)
-        self.replies.start(owner, chat_id, reply.id, asked)
+        await self.replies.start(owner, chat_id, reply.id, asked).begun.wait()
 
     async def show(self, owner: str, chat_id: str, is_shown: Callable[[], bool]) -> View:
         """A chat, and the reply that grows in it, which the page then follows by itself (ui/growing.py)."""
         reply = self.replies.growing(owner, chat_id)
-        messages = await asyncio.to_thread(self.store.messages, owner, chat_id)
-        chats = await self.listed(owner, chat_id)
+        messages, chats = await asyncio.to_thread(self._read, owner, chat_id)
         if reply is None:
             shown, composer, growing, growing_in = render.conversation(messages), _idle(), [], ""
             unsaved = self.replies.unsaved(owner, chat_id)
@@ -365,13 +368,19 @@ class Chat:
         if chat_id:
             with suppress(NotFoundError):
                 return chat_id, add(owner, chat_id, text, pictures, model, seen=place.last)[1]
-        chat_id = self.store.create_chat(owner).id
-        return chat_id, add(owner, chat_id, text, pictures, model)[1]
+        chat_id = new_id()
+        return chat_id, add(owner, chat_id, text, pictures, model, is_new=True)[1]
+
+    def _read(self, owner: str, chat_id: str) -> tuple[list[StoredMessage], Any]:
+        """A chat and the list of all: in one go, since a thread takes its time to begin."""
+        return self.store.messages(owner, chat_id), self._listed(owner, chat_id)
+
+    def _listed(self, owner: str, chat_id: str) -> Any:
+        return gr.update(choices=render.chat_choices(self.store.chats(owner)), value=chat_id or None)
 
     async def listed(self, owner: str, chat_id: str) -> Any:
         """The list of chats, standing on one of them."""
-        chats = await asyncio.to_thread(self.store.chats, owner)
-        return gr.update(choices=render.chat_choices(chats), value=chat_id or None)
+        return await asyncio.to_thread(self._listed, owner, chat_id)
 
 
 def _busy() -> Any:

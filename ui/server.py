@@ -48,6 +48,9 @@ EXAMPLES = WEB.parent / "examples"
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
 CONCURRENT_EVENTS = 16  # of a kind that answers at once
 WAITING_EVENTS = 1000  # of those; messages wait in a line of their own
+# How often Gradio looks into its queue. Its own millisecond takes some percent of a core all day long, and of
+# what people wait for little is in there: no message, and no reply.
+QUEUE_LOOK_S = 0.02
 # Pages of which Gradio keeps a copy of all components, for an hour: 170 kB each. Nothing of ours is in them.
 SESSIONS = 250
 LOGIN_NOTE = (
@@ -258,6 +261,7 @@ def launch(
     # Message and system prompt, in JSON's longest spelling of a character, and the rest of an event.
     max_bytes = 2 * 6 * settings.max_message_chars + 100_000
     page.queue(max_size=WAITING_EVENTS, default_concurrency_limit=CONCURRENT_EVENTS, api_open=False)
+    page._queue.sleep_when_free = QUEUE_LOOK_S
     who = (
         Middleware(Login, tries=Tries(), keyed=api.PATHS if settings.api else ())
         if accounts

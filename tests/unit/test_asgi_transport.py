@@ -132,6 +132,32 @@ async def test_later_chunks_of_a_moment_travel_together_and_without_waiting_for_
     assert len(pieces) < 20
 
 
+async def test_what_comes_after_a_pause_is_not_held(
+    other_loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, clock, hours = App(), other_loop.time, [0]
+    monkeypatch.setattr(asgi_transport, "TOGETHER_S", 3600)
+    monkeypatch.setattr(other_loop, "time", lambda: clock() + 3600 * hours[0])
+
+    async def run(scope: AsgiMessage, receive: Any, send: Any) -> None:
+        await head(send)
+        for _ in range(EAGER_CHUNKS):
+            await chunk(send, b"first,")
+        hours[0] = 2
+        await chunk(send, b"later")
+        await app.on()
+        await chunk(send, b"end", more=False)
+
+    got = b""
+    async with client(run, other_loop) as http, http.stream("GET", "/") as answer:
+        async for piece in answer.aiter_raw():
+            got += piece
+            if b"later" in got:
+                app.go.set()
+
+    assert got.endswith(b"laterend")
+
+
 async def test_status_and_headers_come_before_the_body(other_loop: Loop) -> None:
     steered = App()
 

@@ -252,6 +252,37 @@ async def test_a_question_with_pictures_is_stored_answered_and_shown(
     assert seen.notice == ""
 
 
+async def test_what_is_sent_is_stored_then_the_engine_asked_and_then_the_page_made(
+    visitor: Visitor, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, steps = visitor.chat.store, list[str]()
+
+    def noted(name: str) -> None:
+        does = getattr(store, name)
+
+        def note(*args: Any, **kwargs: Any) -> Any:
+            before = list(engine.requests)
+            told = does(*args, **kwargs)
+            steps.append(f"{name}, {'asked' if before else 'not asked'}")
+            return told
+
+        monkeypatch.setattr(store, name, note)
+
+    for name in ("create_chat", "add_question", "history", "messages", "chats"):
+        noted(name)
+    engine.will_answer("A cat.", asyncio.Event())
+
+    async with aclosing(visitor.sending()) as views:
+        await anext(views)
+
+    assert steps == [
+        "add_question, not asked",
+        "history, not asked",
+        "messages, asked",
+        "chats, asked",
+    ]
+
+
 async def test_the_engine_gets_the_pictures_before_the_text_and_the_choices(
     visitor: Visitor, engine: FakeEngine
 ) -> None:

@@ -264,8 +264,9 @@ async def test_fields_of_a_models_own_go_with_each_request(upstream: Upstream) -
     assert upstream.requests[0]["vllm_xargs"] == {"n": 1}
 
 
-async def test_pictures_are_encoded_beside_the_event_loop(
-    engine: OpenAIEngine, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("parts", [(DOG,), (Text("And now?"),)])
+async def test_pictures_are_encoded_beside_the_event_loop_and_text_waits_for_no_thread(
+    engine: OpenAIEngine, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, parts: tuple[Any, ...]
 ) -> None:
     upstream.steps = [text("A cat."), END]
     threads: list[threading.Thread] = []
@@ -276,10 +277,10 @@ async def test_pictures_are_encoded_beside_the_event_loop(
 
     monkeypatch.setattr(openai_engine, "wire_body", encode)
 
-    await events(engine)
+    await events(engine, ChatRequest("some-model", (*REQUEST.messages, Message("user", parts))))
 
     assert len(threads) == 1
-    assert threads[0] is not threading.current_thread()
+    assert (threads[0] is threading.current_thread()) is (DOG not in parts)
 
 
 async def test_while_the_answer_streams_the_pictures_are_let_go(

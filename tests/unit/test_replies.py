@@ -69,15 +69,6 @@ class Question:
         return stored
 
 
-class FakeClock:
-    """In the place of ``time``: it stands still until a test moves it."""
-
-    now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 async def asked(store: Store, engine: FakeEngine) -> Question:
     return Question(store, engine)
@@ -125,48 +116,55 @@ async def test_the_last_draft_is_shown_only_once_it_is_stored(asked: Question, e
             assert asked.stored().status is MessageStatus.COMPLETE
 
 
-async def test_quick_deltas_arrive_in_one_draft(asked: Question, engine: FakeEngine) -> None:
-    gate = asyncio.Event()
-    answer = engine.will_answer(*"abcdefghij", gate)
+class AtOnce(FakeEngine):
+    """All of an answer in one read of its connection."""
 
-    async with aclosing(asked.start().watch()) as watched:
-        texts = [(await anext(watched)).text, (await anext(watched)).text]
-        await answer.stalled.wait()
-        gate.set()
-
-    assert texts == ["", "abcdefghij"]
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
+        for sign in "abcdefghij":
+            yield TextDelta(sign)
+        yield Finished(STATS)
 
 
-async def test_what_comes_after_a_pause_is_not_held(
+async def test_what_comes_together_is_shown_together(store: Store) -> None:
+    asked = Question(store, AtOnce())
+
+    shown = [(draft.text, draft.is_over) for draft in await drafts(asked.start())]
+
+    assert shown == [("", False), ("abcdefghij", False), ("abcdefghij", True)]
+
+
+async def test_nothing_that_came_is_held(
     asked: Question, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = asyncio.Event()
-    answer = engine.will_answer("A ", gate, "cat.", asyncio.Event())
-    clock, waits = FakeClock(), list[float]()
-    monkeypatch.setattr(module, "time", clock)
-    sleep = asyncio.sleep
+    answer = engine.will_answer("A ", gate, "cat.")
+    waits, sleep = list[float](), asyncio.sleep
 
     async def noted(seconds: float) -> None:
         waits.append(seconds)
         await sleep(0)
 
-    async with aclosing(asked.start().watch()) as watched:
-        await anext(watched)
-        await answer.stalled.wait()
-        monkeypatch.setattr(module.asyncio, "sleep", noted)
-        clock.now = 1.0
-        texts = [(await anext(watched)).text]
-        answer.stalled.clear()
-        gate.set()
-        await answer.stalled.wait()
-        clock.now = 1.01
-        texts.append((await anext(watched)).text)
-        monkeypatch.undo()
+    monkeypatch.setattr(asyncio, "sleep", noted)
+    texts = []
+    async for draft in asked.start().watch():
+        texts.append(draft.text)
+        if answer.stalled.is_set():
+            gate.set()  # right after the last one was shown
 
-    assert texts == ["A ", "A cat."]
-    assert list(filter(None, waits)) == [pytest.approx(module.TOGETHER_S - 0.01)], (
-        "only what comes soon after the last waits"
-    )
+    assert texts[-2:] == ["A cat.", "A cat."], "the last token, and then the end"
+    assert not any(waits)
+
+
+async def test_a_reply_has_begun_once_the_engine_is_asked(asked: Question, engine: FakeEngine) -> None:
+    engine.will_answer(asyncio.Event())
+
+    reply = asked.start()
+    assert not reply.begun.is_set()
+    await reply.begun.wait()
+
+    await asyncio.sleep(0)
+    assert engine.requests == [REQUEST]
+    await reply.stop()
 
 
 async def test_a_reply_that_nobody_comes_to_watch_ends(

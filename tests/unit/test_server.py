@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import gradio as gr
 import httpx2
 import pytest
 from fake_engine import FakeEngine
@@ -357,7 +358,9 @@ def test_flags_that_a_later_start_refuses_are_told_and_the_page_stays(
 def launched(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> httpx2.AsyncClient:
     """The middleware as it is launched, before a route that takes anything."""
     kept: dict[str, Any] = {}
-    page = SimpleNamespace(queue=lambda **_: None, launch=lambda **given: kept.update(given))
+    page = SimpleNamespace(
+        queue=lambda **_: None, launch=lambda **given: kept.update(given), _queue=SimpleNamespace()
+    )
     monkeypatch.delenv("SPACE_ID", raising=False)
     monkeypatch.delenv("SPACE_HOST", raising=False)
     changed = settings.model_copy(update={"max_message_chars": 1000, "allowed_hosts": ("Chat.Example",)})
@@ -369,6 +372,18 @@ def launched(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> httpx2.Asyn
     launch(cast(Any, page), changed, own, Path("/data/uploads"), operators=Operators(print))
     app = Starlette(routes=kept["app_kwargs"]["routes"], middleware=kept["app_kwargs"]["middleware"])
     return httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://localhost")
+
+
+async def test_gradios_queue_is_looked_into_less_often(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = gr.Blocks()
+    monkeypatch.setattr(page, "launch", lambda **_: None)
+    before = page.queue()._queue.sleep_when_free
+
+    launch(page, settings, [], Path("/data/uploads"), operators=Operators(print))
+
+    assert page._queue.sleep_when_free > before
 
 
 async def test_the_longest_message_and_system_prompt_fit(launched: httpx2.AsyncClient) -> None:

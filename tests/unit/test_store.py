@@ -286,6 +286,36 @@ def test_two_owners_can_use_one_chat_id_and_never_meet(store: Store) -> None:
 # Limits
 
 
+def test_a_new_chat_begins_with_its_first_question_or_not_at_all(store: Store, folder: Path) -> None:
+    commits: list[object] = []
+    event.listen(store._engine, "commit", commits.append)
+
+    def begin(chat_id: str, *images: Image, owner: str = ALICE) -> tuple[StoredMessage, StoredMessage]:
+        return store.add_question(
+            owner, chat_id, "Why?", images, "demo", max_messages=5, max_images=1, is_new=True
+        )
+
+    with pytest.raises(LimitError, match="pictures"):
+        begin("one", picture("a"), picture("b"))
+    with pytest.raises(NotFoundError):
+        begin("no/id")
+    assert commits == []
+    with pytest.raises(NotFoundError):
+        store.messages(ALICE, "one")
+    assert picture_files(folder) == set()
+
+    commits.clear()
+    said = begin("one", picture("a"))
+    assert len(commits) == 1
+    assert store.messages(ALICE, "one") == list(said)
+    assert [chat.title for chat in store.chats(ALICE)] == ["Why?"]
+    with pytest.raises(StoreError):  # whatever it is called, it stays somebody's own
+        begin("one")
+    assert store.messages(ALICE, "one") == list(said)
+    begin("one", owner=BOB)
+    assert store.messages(ALICE, "one") == list(said)
+
+
 def test_a_chat_is_full_at_max_messages(store: Store, folder: Path) -> None:
     chat = store.create_chat(ALICE)
     ask(store, chat, max_messages=5)
