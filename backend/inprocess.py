@@ -300,6 +300,7 @@ class InProcessEngine:
                 http_client=httpx2.AsyncClient(transport=transport, timeout=None),
                 idle_timeout_s=self._idle_timeout_s,
                 extra=dict(self._plan.request),
+                dialect=self._plan.dialect,
             )
             if self._stopping.is_set():
                 return

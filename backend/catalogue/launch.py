@@ -9,6 +9,7 @@ from backend.catalogue.fit import Fit, Verdict, fit, pictures
 from backend.catalogue.machine import Gpu
 from backend.catalogue.memory import GIB, weights
 from backend.catalogue.recipe import Model, Recipe, find
+from backend.dialect import Dialect
 from backend.vllm_args import EnginePlan, flag_names
 
 REMOTE_CODE = "--trust-remote-code"
@@ -47,6 +48,7 @@ def with_recipe(
         model=model.id,
         notices=(*plan.notices, *_notices(recipe, added, given, version), *said),
         request=tuple(recipe.request.items()),
+        dialect=_dialect(recipe),
         remarks=said,
         weights_bytes=weights(model),
     )
@@ -87,6 +89,11 @@ def serve_line(recipe: Recipe, model: Model, way: Fit) -> str:
     pairs = [*flags(recipe, way), *remote]
     lines = [f"vllm serve {model.id}", *(shlex.join(pair) for pair in pairs)]
     return " \\\n  ".join(lines)
+
+
+def _dialect(recipe: Recipe) -> Dialect:
+    wants = recipe.messages
+    return Dialect(system="system" if wants.system_role else "user", image_place=wants.image_place)
 
 
 def _pair(name: str, value: object) -> Pair:

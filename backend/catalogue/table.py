@@ -12,6 +12,12 @@ from backend.catalogue.recipe import Model, Recipe, find, nearest, read_catalogu
 from backend.errors import ConfigError
 
 UNKNOWN = "?"  # in no source; docs/models.md says where these were looked for
+TEMPLATES = {
+    "hub": "the model's own",
+    "mistral": "Mistral's tokenizer writes the prompt",
+    "vllm": "vLLM's",
+    "own": "Sightline's",
+}
 HEAD = ("FAMILY", "MODEL", "LICENCE", "GATED", "GIB", "HERE")
 
 
@@ -143,6 +149,14 @@ def _facts(recipe: Recipe, model: Model, way: Fit) -> Iterator[tuple[str, str]]:
         )
     if recipe.by_transformers:
         yield "", "later ones run it by transformers' own code"
+    yield "class", ", ".join(recipe.architectures)
+    yield "template", TEMPLATES[recipe.template]
+    if recipe.prompt:
+        yield "prompt", recipe.prompt.replace("\n", "\\n")
+    elif recipe.placeholder:
+        yield "picture", recipe.placeholder
+    if not recipe.messages.system_role:
+        yield "system", "before the first question, as the template has no place for it"
     if recipe.needs_remote_code:
         yield "code", f"brings its own: {REMOTE_CODE} lets it run, which only you can decide"
     if recipe.note:

@@ -184,6 +184,14 @@ def test_the_reasoning_parsers_are_vllms() -> None:
             assert f'"{parser}"' in known, recipe.key
 
 
+@pytest.mark.parametrize("recipe", [r for r in PICTURES if r.placeholder and r.prompt], ids=ids)
+def test_the_pictures_stand_where_upstreams_prompt_has_them(recipe: Recipe) -> None:
+    assert recipe.prompt is not None
+    assert recipe.placeholder is not None
+    first = recipe.prompt.index(recipe.placeholder) < recipe.prompt.index("{question}")
+    assert recipe.messages.image_place == ("before" if first else "after")
+
+
 # Templates. Those of the hub's own files cannot be rendered here: they come with the model.
 
 
@@ -222,6 +230,13 @@ def test_a_template_gives_upstreams_prompt_for_one_picture(recipe: Recipe, file:
         wanted = recipe.prompt.format(question=question)
         assert " ".join(prompt.removeprefix("<s>").split()) == " ".join(wanted.split())
     assert prompt.count(question) == 1
+
+
+@pytest.mark.parametrize(("recipe", "file"), list(template_files()), ids=lambda one: getattr(one, "key", ""))
+def test_a_template_without_a_system_message_is_known(recipe: Recipe, file: Path) -> None:
+    prompt = render(file, [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Who?"}])
+    assert ("Be brief." in prompt) is recipe.messages.system_role
+    assert "Who?" in prompt
 
 
 def test_a_base_model_answers_a_system_and_a_user_message() -> None:

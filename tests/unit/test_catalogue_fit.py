@@ -18,6 +18,7 @@ from backend.catalogue.machine import MIB, Gpu, read_gpus
 from backend.catalogue.memory import GIB, SHARE, WORKING, cache, needed, weights
 from backend.catalogue.recipe import Model, Recipe, find, read_catalogue
 from backend.config import Settings
+from backend.dialect import Dialect
 from backend.start import plan_start
 from backend.vllm_args import DEMO_NAME, EnginePlan, plan_engine
 
@@ -399,6 +400,13 @@ def test_a_base_model_gets_its_transcript_and_where_to_stop() -> None:
     assert dict(plan.request) == {"stop": ["\nUser:"]}
 
 
+def test_a_model_gets_its_messages_as_its_family_wants_them() -> None:
+    assert launched("baidu/ERNIE-4.5-VL-28B-A3B-PT").dialect == Dialect(image_place="after")
+    assert launched("Salesforce/blip2-opt-2.7b").dialect == Dialect(system="user")
+    assert launched("Qwen/Qwen3-VL-8B-Instruct").dialect == Dialect(image_place="before")
+    assert launched("owner/model").dialect == Dialect()
+
+
 def test_code_of_a_model_is_never_trusted_for_the_person() -> None:
     for recipe in RECIPES:
         for model in recipe.models:
@@ -520,11 +528,21 @@ def test_the_table_for_programs() -> None:
 
 def test_one_model_is_shown_with_all_that_is_known() -> None:
     told = table.show(*known("naver-hyperclovax/HyperCLOVAX-SEED-Vision-Instruct-3B"), ())
-    assert "licence      not found" in told
+    assert "licence      HyperCLOVAX SEED" in told
+    assert "template     the model's own" in told
+    assert "gated        no" in told
     assert "vLLM         to 0.28.0" in told
     assert "--trust-remote-code lets it run, which only you can decide" in told
     assert told.endswith("--trust-remote-code")
+    recipe, _ = known("blip-2")
+    bare = table.show(recipe, Model(id="owner/model"), ())
+    assert "licence      not found" in bare
+    assert "gated        not found" in bare
+    assert "template     vLLM's" in bare
+    assert "prompt       Question: {question} Answer:" in bare
+    assert "system       before the first question" in bare
     other = table.show(*known(SMALL_31), (H200,))
+    assert "template     Mistral's tokenizer writes the prompt" in other
     assert "gated        yes" in other
     assert "weights      44.7 GiB (bfloat16)" in other
     assert "cache        160 MiB for each 1,024 tokens" in other

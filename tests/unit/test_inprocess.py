@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from backend import inprocess, vllm_entry, vllm_log
+from backend.dialect import Dialect
 from backend.errors import EngineDiedError, EngineUnavailableError
 from backend.inprocess import InProcessEngine
 from backend.types import ChatRequest, EngineState, Message, ModelInfo, Text
@@ -106,6 +107,21 @@ async def refusal(engine: InProcessEngine) -> Exception:
     except Exception as error:
         return error
     raise AssertionError("it answered")
+
+
+def test_the_model_is_asked_as_its_recipe_says(
+    vllm: StrawVllm, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(inprocess, "OpenAIEngine", lambda *_, **known: asked.append(known))
+    wants = {"request": (("stop", ["x"]),), "dialect": Dialect(image_place="after")}
+    engine = InProcessEngine(replace(plan_engine("owner/model", []), **wants), log)
+    engine.start()
+    wait_for(engine, EngineState.READY)
+    engine.stop()
+
+    [known] = asked
+    assert (known["extra"], known["dialect"]) == ({"stop": ["x"]}, Dialect(image_place="after"))
 
 
 # Failing
