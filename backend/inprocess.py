@@ -104,7 +104,7 @@ class InProcessEngine:
         self._download = Download(cache_folder(plan.model, os.environ), plan.weights_bytes)
         self._vllm_engine: Any = None
         self._transport: AsgiTransport | None = None
-        self._models: tuple[ModelInfo, ...] = (ModelInfo(plan.model),)
+        self._models: tuple[ModelInfo, ...] = (ModelInfo(plan.model, remarks=plan.remarks),)
         self._served_name = plan.model
         self._stopping = threading.Event()
         self._turning = threading.Lock()  # held by whoever stops it or starts it again

@@ -120,6 +120,12 @@ def stage(log: str) -> str:
 # (sign in an error, what happened, what to do): the first that is found is told.
 _CAUSES = (
     (
+        r"not in the authorized list",
+        "This model is gated, and the token in HF_TOKEN has no access to it yet.",
+        "Accept its conditions on its Hugging Face page with the token's account; some owners look at each "
+        "request.",
+    ),
+    (
         r"GatedRepoError|Access to model .* is restricted|gated repo",
         "This model is gated: its owner must grant access first.",
         "Accept its conditions on its Hugging Face page, then set HF_TOKEN to a token with read access.",

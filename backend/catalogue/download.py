@@ -35,15 +35,28 @@ class Download:
         return progress(size, self._total, rate)
 
 
+def with_time(stage: str, seconds: float) -> str:
+    """A stage of a start, and since when it is under way; a download tells the time that is left instead."""
+    if stage.startswith(DOWNLOADING):
+        return stage
+    return f"{stage}, {seconds:.0f} s" if seconds >= 1 else f"{stage}, just begun"
+
+
 def progress(size: int, total: int | None, rate: float) -> str:
-    """``Downloading the model: 3.2 of about 17.5 GB, 85 MB/s, 3 min left``, as far as it is known."""
-    whole = f" of about {total / GB:.1f}" if total and total > size else ""
-    words = [f"{DOWNLOADING} the model: {size / GB:.1f}{whole} GB"]
+    """``Downloading the model: 3.2 GB of about 17.5 GB, 85 MB/s, 3 min left``, as far as it is known."""
+    whole = f" of about {_amount(total)}" if total and total > size else ""
+    words = [f"{DOWNLOADING} the model: {_amount(size)}{whole}"]
     if rate > 0:
-        words.append(f"{rate / MB:.0f} MB/s" if rate >= MB else f"{rate / 1000:.0f} kB/s")
+        words.append(f"{_amount(rate)}/s")
         if total and total > size:
             words.append(f"{_left((total - size) / rate)} left")
     return ", ".join(words)
+
+
+def _amount(size: float) -> str:
+    if size >= GB:
+        return f"{size / GB:.1f} GB"
+    return f"{size / MB:.0f} MB" if size >= MB else f"{size / 1000:.0f} kB"
 
 
 def _left(seconds: float) -> str:

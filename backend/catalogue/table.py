@@ -6,7 +6,7 @@ from typing import Any
 
 from backend.catalogue.fit import WANTED_CONTEXT, Fit, fit
 from backend.catalogue.launch import REMOTE_CODE, serve_line
-from backend.catalogue.machine import Gpu
+from backend.catalogue.machine import Gpu, names, none_found
 from backend.catalogue.memory import GIB, SHARE, cache, needed, weights
 from backend.catalogue.recipe import Model, Recipe, find, nearest, read_catalogue
 from backend.errors import ConfigError
@@ -86,12 +86,14 @@ def show(recipe: Recipe, model: Model, gpus: Sequence[Gpu], wanted: int = WANTED
 def machine_line(gpus: Sequence[Gpu]) -> str:
     """The GPUs, in a sentence."""
     if not gpus:
-        return "This machine has no NVIDIA GPU that can be used."
-    smallest = min(gpu.memory for gpu in gpus) / GIB
-    return (
-        f"This machine: {len(gpus)} x {gpus[0].name}, {smallest:.0f} GiB each, of which vLLM takes "
-        f"{SHARE:.0%} by default."
-    )
+        return f"This machine: {none_found()}. A model that you name is started all the same."
+    sizes = [f"{gpu.memory / GIB:.0f}" for gpu in gpus]
+    told = f"{sizes[0]} GiB{' each' * (len(gpus) > 1)}"
+    first = ""
+    if len(set(sizes)) > 1:
+        told = f"{' and '.join(sizes)} GiB"
+        first = " It takes the first of them; CUDA_VISIBLE_DEVICES names others."
+    return f"This machine: {names(gpus)}, {told}, of which vLLM takes {SHARE:.0%} by default.{first}"
 
 
 def _pairs(recipes: Sequence[Recipe]) -> Iterator[tuple[Recipe, Model]]:

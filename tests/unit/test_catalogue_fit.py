@@ -14,7 +14,7 @@ from backend.catalogue.auto import ROOMY, candidates, choose
 from backend.catalogue.fit import Fit, Verdict, fit
 from backend.catalogue.hub import Access
 from backend.catalogue.launch import number, serve_line, with_recipe
-from backend.catalogue.machine import MIB, Gpu, read_gpus
+from backend.catalogue.machine import MIB, Gpu, none_found, read_gpus
 from backend.catalogue.memory import GIB, SHARE, WORKING, cache, needed, weights
 from backend.catalogue.recipe import Model, Recipe, find, read_catalogue
 from backend.config import Settings
@@ -187,7 +187,36 @@ def test_without_a_gpu_it_is_the_demo_model_and_nobody_is_asked() -> None:
         raise AssertionError(model)
 
     choice = choose(RECIPES, (), never)
-    assert (choice.model, choice.reason) == (None, "auto: there is no NVIDIA GPU here")
+    assert choice.model is None
+    assert choice.reason == (
+        "auto: the small demo model, since no NVIDIA GPU was found whose memory is known"
+    )
+
+
+def test_of_amds_gpus_it_says_that_it_knows_no_memory(tmp_path: Path) -> None:
+    device = tmp_path / "kfd"
+    assert none_found(device) == "no NVIDIA GPU was found whose memory is known"
+    device.touch()
+    assert none_found(device) == "no NVIDIA GPU was found, and of AMD's the memory is not known here"
+
+
+def test_of_different_gpus_vllm_takes_the_first() -> None:
+    mixed = (H200, Gpu("Tesla T4", 15_360 * MIB, 7.5))
+    choice = choose(RECIPES, mixed, free)
+    way = way_of(SMALL_31, mixed)
+
+    assert (way.verdict, way.gpus, way.context) == (Verdict.FITS, 1, 32_768)
+    assert choice.model is not None
+    assert choice.model.id == "mistralai/Mistral-Small-4-119B-2603"
+    assert choice.reason.startswith("auto: the largest that fits on 1 of NVIDIA H200 and Tesla T4, with ")
+    assert str(way_of(SMALL_31, mixed[::-1])) == "needs 8 GPUs"
+    assert table.machine_line((H200,) * 2) == (
+        "This machine: 2 x NVIDIA H200, 140 GiB each, of which vLLM takes 90% by default."
+    )
+    assert table.machine_line(mixed) == (
+        "This machine: NVIDIA H200 and Tesla T4, 140 and 15 GiB, of which vLLM takes 90% by default. It takes "
+        "the first of them; CUDA_VISIBLE_DEVICES names others."
+    )
 
 
 def test_auto_never_takes_what_brings_code_or_is_no_chat_model() -> None:
@@ -209,7 +238,7 @@ def test_auto_goes_on_to_the_next_where_a_model_is_gated() -> None:
     assert choice.model is not None
     assert asked == [one[1].id for one in candidates(RECIPES, gpus(80))[:2]]
     assert choice.model.id == asked[1]
-    assert choice.reason.endswith("; for larger ones its owner has not granted you access")
+    assert choice.reason.endswith("; for larger ones their owners have not granted you access")
 
 
 def test_without_the_hub_auto_takes_what_is_here_or_the_demo() -> None:
@@ -219,7 +248,29 @@ def test_without_the_hub_auto_takes_what_is_here_or_the_demo() -> None:
 
     assert choice.model is not None
     assert choice.model.id == here
-    assert (nothing.model, nothing.reason) == (None, "auto: the hub cannot be reached")
+    assert nothing.model is None
+    assert nothing.reason == (
+        "auto: the small demo model, since the hub cannot be reached, and nothing that fits GPU 80 GB is on "
+        "this machine already"
+    )
+
+
+def test_a_hub_that_cannot_be_reached_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    asked: list[str] = []
+
+    def away(model: str) -> Access:
+        asked.append(model)
+        return Access.AWAY
+
+    ask = hub.asker(away)
+    assert [ask(name) for name in ("a/b", "c/d")] == [Access.AWAY] * 2
+    assert asked == ["a/b"]
+    snapshot = tmp_path / "hub" / "models--e--f" / "snapshots" / "1"
+    snapshot.mkdir(parents=True)
+    (snapshot / "model.safetensors").write_bytes(b"weights")
+    assert ask("e/f") is Access.HERE
 
 
 def test_auto_heeds_the_installed_vllm() -> None:
@@ -252,7 +303,7 @@ class Hub:
 
 def test_the_hub_says_whether_a_model_can_be_had(tmp_path: Path) -> None:
     from httpx2 import Request, Response
-    from huggingface_hub.errors import GatedRepoError
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     refused = GatedRepoError("gated", response=Response(403, request=Request("GET", "https://hub.example")))
     empty = {"HF_HOME": str(tmp_path)}
@@ -260,6 +311,10 @@ def test_the_hub_says_whether_a_model_can_be_had(tmp_path: Path) -> None:
     assert hub.access("a/b", empty, Hub("auto")) is Access.OPEN, "the token has access"
     assert hub.access("a/b", empty, Hub("auto", refused)) is Access.GATED
     assert hub.access("a/b", empty, Hub(ConnectionError("no network"))) is Access.AWAY
+    hidden = RepositoryNotFoundError(
+        "absent", response=Response(404, request=Request("GET", "https://hub.example"))
+    )
+    assert hub.access("a/b", empty, Hub(hidden)) is Access.HIDDEN
 
 
 def test_a_model_in_the_cache_is_here_once_it_is_whole(tmp_path: Path) -> None:
@@ -461,7 +516,7 @@ def test_the_line_for_vllm_serve_has_every_flag(recipe: Recipe) -> None:
 @pytest.fixture
 def start(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[..., EnginePlan]:
     def plan(model: str, machine: tuple[Gpu, ...], answer: Access = Access.OPEN) -> EnginePlan:
-        monkeypatch.setattr("backend.start.access", lambda name: answer)
+        monkeypatch.setattr("backend.start.asker", lambda: lambda name: answer)
         engine = plan_start(settings, model, (), {}, has_vllm=True, gpus=lambda: machine).engine
         assert engine is not None
         return engine
@@ -513,7 +568,7 @@ def test_the_table_has_a_row_for_each_model_and_says_what_is_not_known() -> None
     )
     ids = [model.id for recipe in RECIPES for model in recipe.models]
     assert all(f" {name} " in text for name in ids)
-    assert "This machine: 1 x GPU 24 GB, 22 GiB each" in text
+    assert "This machine: GPU 24 GB, 22 GiB, of which" in text
     assert "no NVIDIA GPU" in table.as_text(RECIPES, ())
 
 
