@@ -137,10 +137,11 @@ def waiting(engine: Capabilities | None, retry_in_s: int | None = None, place: i
         )
     if engine is None or engine.state is not EngineState.LOADING:
         return '<span class="thinking" aria-label="The model is reading"><i></i><i></i><i></i></span>'
-    told = html.escape(with_time(engine.stage, engine.state_s))
+    told = with_time(engine.stage, engine.state_s)
+    if told != engine.stage:
+        told = f"The model is still loading ({told})"
     return (
-        f'<span class="loading">The model is still loading ({told}). '
-        "Your message is answered as soon as it is ready.</span>"
+        f'<span class="loading">{html.escape(told)}. Your message is answered as soon as it is ready.</span>'
     )
 
 

@@ -132,7 +132,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _facts(recipe: Recipe, model: Model, way: Fit) -> Iterator[tuple[str, str]]:
-    yield "sees", ", ".join(recipe.modalities) or "nothing"
+    yield "sees", ", ".join(recipe.modalities) or "text only"
     yield "licence", model.licence or "not found"
     yield "gated", {True: "yes", False: "no", None: "not found"}[model.gated]
     size, each = weights(model), cache(model, 1024)
@@ -159,6 +159,8 @@ def _facts(recipe: Recipe, model: Model, way: Fit) -> Iterator[tuple[str, str]]:
         yield "picture", recipe.placeholder
     if not recipe.messages.system_role:
         yield "system", "before the first question, as the template has no place for it"
+    if recipe.request:
+        yield "request", f"each has {json.dumps(dict(recipe.request))}"
     if recipe.needs_remote_code:
         yield "code", f"brings its own: {REMOTE_CODE} lets it run, which only you can decide"
     if recipe.note:

@@ -39,7 +39,7 @@ REQUIRED = (
 VLLM = importlib.util.find_spec("vllm")
 needs_vllm = pytest.mark.skipif(VLLM is None, reason="vLLM is not installed: make install")
 # Where upstream's example has another sign than the model's class, which is what vLLM puts there.
-OTHER_SIGNS = {"aria": "<|fim_prefix|><|img|><|fim_suffix|>"}
+OTHER_SIGNS = {"<fim_prefix><|img|><fim_suffix>": "<|fim_prefix|><|img|><|fim_suffix|>"}  # of Aria
 # Where the class has it from the one of another module.
 INHERITED = {
     "bee": "llava_onevision",
@@ -173,7 +173,9 @@ def test_the_placeholder_is_the_one_of_vllms_class(recipe: Recipe) -> None:
     entry = tables()["_MULTIMODAL_MODELS"][recipe.architectures[0]]
     module = INHERITED.get(recipe.key) or str(entry[0])  # type: ignore[index]
     text = source(f"model_executor/models/{module}.py").replace("{i}", "1")
-    assert json.dumps(OTHER_SIGNS.get(recipe.key, recipe.placeholder), ensure_ascii=False) in text
+    assert (
+        json.dumps(OTHER_SIGNS.get(str(recipe.placeholder), recipe.placeholder), ensure_ascii=False) in text
+    )
 
 
 @needs_vllm

@@ -15,7 +15,7 @@ from backend.catalogue.fit import Fit, Verdict, fit
 from backend.catalogue.hub import Access
 from backend.catalogue.launch import number, serve_line, with_recipe
 from backend.catalogue.machine import MIB, Gpu, none_found, read_gpus
-from backend.catalogue.memory import GIB, SHARE, WORKING, cache, needed, weights
+from backend.catalogue.memory import GIB, SHARE, WORKING, cache, cache_tokens, needed, weights
 from backend.catalogue.recipe import Model, Recipe, find, read_catalogue
 from backend.config import Settings
 from backend.dialect import Dialect
@@ -65,8 +65,10 @@ def test_the_cache_of_one_h200_is_predicted_within_a_tenth() -> None:
     size, each = weights(model), cache(model, 1)
     assert size is not None
     assert each == 40 * 8 * 128 * 2 * 2
-    left = 0.8 * 139.8 * GIB - size - WORKING
-    assert left / each == pytest.approx(421_000, rel=0.1)
+    assert cache_tokens(model, 0.8 * 139.8 * GIB) == pytest.approx(421_000, rel=0.1)
+    assert cache_tokens(model, 0.8 * 139.8 * GIB, quantised=True) == pytest.approx(558_000, rel=0.1)
+    assert cache_tokens(model, size) == 0
+    assert cache_tokens(Model(id="a/b", parameters=1000), 1e12) is None
     assert size == pytest.approx(2 * 24.0e9, rel=0.1)
 
 
@@ -214,8 +216,8 @@ def test_of_different_gpus_vllm_takes_the_first() -> None:
         "This machine: 2 x NVIDIA H200, 140 GiB each, of which vLLM takes 90% by default."
     )
     assert table.machine_line(mixed) == (
-        "This machine: NVIDIA H200 and Tesla T4, 140 and 15 GiB, of which vLLM takes 90% by default. It takes "
-        "the first of them; CUDA_VISIBLE_DEVICES names others."
+        "This machine: NVIDIA H200 and Tesla T4, 140 and 15 GiB, of which vLLM takes 90% by default. It "
+        "takes the first of them; CUDA_VISIBLE_DEVICES names others."
     )
 
 
@@ -596,6 +598,8 @@ def test_one_model_is_shown_with_all_that_is_known() -> None:
     assert "template     vLLM's" in bare
     assert "prompt       Question: {question} Answer:" in bare
     assert "system       before the first question" in bare
+    stopped = table.show(*known("glm-4v"), ())
+    assert 'request      each has {"stop_token_ids": [151329, 151336, 151338]}' in stopped
     other = table.show(*known(SMALL_31), (H200,))
     assert "template     Mistral's tokenizer writes the prompt" in other
     assert "gated        yes" in other
