@@ -8,6 +8,7 @@ from pathlib import Path
 DOWNLOADING = "Downloading"  # how a stage begins that tells its own time
 WINDOW_S = 20.0  # over which the rate is taken
 GB, MB = 10**9, 10**6
+NO_BREAK = "\u00a0"  # a phone shows it in two lines
 
 
 class Download:
@@ -55,8 +56,8 @@ def progress(size: int, total: int | None, rate: float) -> str:
 
 def _amount(size: float) -> str:
     if size >= GB:
-        return f"{size / GB:.1f} GB"
-    return f"{size / MB:.0f} MB" if size >= MB else f"{size / 1000:.0f} kB"
+        return f"{size / GB:.1f}{NO_BREAK}GB"
+    return f"{size / MB:.0f}{NO_BREAK}MB" if size >= MB else f"{size / 1000:.0f}{NO_BREAK}kB"
 
 
 def _left(seconds: float) -> str:

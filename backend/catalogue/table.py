@@ -19,12 +19,21 @@ TEMPLATES = {
     "own": "Sightline's",
 }
 HEAD = ("FAMILY", "MODEL", "LICENCE", "GATED", "GIB", "HERE")
+LEFT_OUT = ("FAMILY", "LICENCE", "GATED", "GIB")  # in this order, where there is no room
+GAP = "  "
 
 
 def answer(
-    words: Sequence[str], gpus: Sequence[Gpu], max_model_len: int | None = None, *, is_json: bool = False
+    words: Sequence[str],
+    gpus: Sequence[Gpu],
+    max_model_len: int | None = None,
+    *,
+    is_json: bool = False,
+    width: int | None = None,
 ) -> str:
     """What the command prints for its ``words``: none for the table, or ``show`` and a model.
+
+    ``width`` is the terminal's, in columns; none where it goes into a file.
 
     Raises:
         ConfigError: the words are others, or the catalogue has no such model.
@@ -32,7 +41,7 @@ def answer(
     recipes, wanted = read_catalogue(), max_model_len or WANTED_CONTEXT
     match words:
         case []:
-            return (as_json if is_json else as_text)(recipes, gpus, wanted)
+            return as_json(recipes, gpus, wanted) if is_json else as_text(recipes, gpus, wanted, width)
         case ["show", name]:
             if (found := find(name, recipes)) is None:
                 raise ConfigError(f"The catalogue has no model “{name}”.", nearest(name, recipes))
@@ -57,13 +66,19 @@ def as_json(recipes: Sequence[Recipe], gpus: Sequence[Gpu], wanted: int = WANTED
     return json.dumps(rows(recipes, gpus, wanted), ensure_ascii=False, indent=1)
 
 
-def as_text(recipes: Sequence[Recipe], gpus: Sequence[Gpu], wanted: int = WANTED_CONTEXT) -> str:
-    """The rows for people, and what the figures mean."""
+def as_text(
+    recipes: Sequence[Recipe], gpus: Sequence[Gpu], wanted: int = WANTED_CONTEXT, width: int | None = None
+) -> str:
+    """The rows for people, and what the figures mean; with fewer columns where the terminal is narrow."""
     cells = [HEAD, *(_cells(row) for row in rows(recipes, gpus, wanted))]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(HEAD))]
+    for name in LEFT_OUT:
+        if width is None or sum(_widths(cells)) + len(GAP) * (len(cells[0]) - 1) <= width:
+            break
+        column = cells[0].index(name)
+        cells = [row[:column] + row[column + 1 :] for row in cells]
+    widths = _widths(cells)
     lines = [
-        "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip()
-        for row in cells
+        GAP.join(word.ljust(wide) for word, wide in zip(row, widths, strict=True)).rstrip() for row in cells
     ]
     lines += ["", machine_line(gpus)]
     lines += [
@@ -72,6 +87,10 @@ def as_text(recipes: Sequence[Recipe], gpus: Sequence[Gpu], wanted: int = WANTED
         "“sightline models show MODEL” prints a model's facts and its line for vllm serve.",
     ]
     return "\n".join(lines)
+
+
+def _widths(cells: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(*cells, strict=True)]
 
 
 def show(recipe: Recipe, model: Model, gpus: Sequence[Gpu], wanted: int = WANTED_CONTEXT) -> str:

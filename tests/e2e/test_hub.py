@@ -93,8 +93,10 @@ def test_the_page_says_how_far_a_download_is(tmp_path: Path, new_visitor: Callab
             told = re.compile(r"^Downloading the model: \d+ MB of about 25\.4 GB, \d+ MB/s, .+ left$")
             expect(status).to_have_text(told, timeout=90_000)
             shoot_fitting(visitor, "downloading")
-        expect(wide.page.locator("#chat .loading")).to_contain_text("still loading (Downloading the model: ")
-        assert not re.search(r"left, \d+ s", wide.page.locator("#chat .loading").inner_text())
+        waiting = re.compile(
+            r"^Downloading the model: .+ left\. Your message is answered as soon as it is ready\.$"
+        )
+        expect(wide.page.locator("#chat .loading")).to_have_text(waiting)
 
 
 @pytest.mark.parametrize(
@@ -124,6 +126,7 @@ def test_the_page_says_why_a_model_does_not_come(
                 expect(status).to_contain_text(sentence)
                 visitor.box.fill("What is in these pictures?")
                 visitor.send_button.click()
+                expect(visitor.page.locator("#chat .reply-footer")).to_contain_text(sentence)
                 shoot_fitting(visitor, f"hub-{case.replace(' ', '-')}")
             assert "hf_of_nobody" not in app.said()
 

@@ -574,6 +574,24 @@ def test_the_table_has_a_row_for_each_model_and_says_what_is_not_known() -> None
     assert "no NVIDIA GPU" in table.as_text(RECIPES, ())
 
 
+@pytest.mark.parametrize(
+    ("width", "head"),
+    [
+        (None, ["FAMILY", "MODEL", "LICENCE", "GATED", "GIB", "HERE"]),
+        (150, ["MODEL", "LICENCE", "GATED", "GIB", "HERE"]),
+        (100, ["MODEL", "GATED", "GIB", "HERE"]),
+        (90, ["MODEL", "GIB", "HERE"]),
+        (80, ["MODEL", "HERE"]),
+        (40, ["MODEL", "HERE"]),
+    ],
+)
+def test_a_narrow_terminal_gets_fewer_columns(width: int | None, head: list[str]) -> None:
+    first, *rows, _, _, _, _ = table.as_text(RECIPES, gpus(24), width=width).splitlines()
+    assert first.split() == head
+    assert len(rows) == sum(len(recipe.models) for recipe in RECIPES)
+    assert width in (None, 40) or max(map(len, rows)) <= width
+
+
 def test_the_table_for_programs() -> None:
     rows = json.loads(table.as_json(RECIPES, gpus(80), 8192))
     assert len(rows) == sum(len(recipe.models) for recipe in RECIPES)
