@@ -67,7 +67,8 @@ def test_a_second_start_in_the_same_log_begins_anew() -> None:
     assert stage(log) == "Loading the weights"
 
 
-GATED = "This model is gated"
+GATED = "This model is gated: its owner"
+NO_ACCESS = "This model is gated, and the token in HF_TOKEN has no access"
 UNKNOWN_NAME = "The Hugging Face hub has no model of this name"
 OFFLINE = "The model is not on this machine, and the Hugging Face hub cannot be reached"
 CONVERSATION = "There is too little memory for one conversation"
@@ -85,6 +86,11 @@ CAUSES = [
         "huggingface_hub.errors.GatedRepoError: 401 Client Error. (Request ID: Root=1-68) Cannot access "
         "gated repo for url https://huggingface.co/mistralai/Mistral-Small-3.1-24B-Instruct-2503/resolve/main/x.",
         GATED,
+    ),
+    (
+        "huggingface_hub.errors.GatedRepoError: 403 Client Error. (Request ID: Root=1-68) Access to model "
+        "owner/gated is restricted and you are not in the authorized list. Visit its page to ask for access.",
+        NO_ACCESS,
     ),
     (
         "OSError: You are trying to access a gated repo. Make sure to have access to it at "
