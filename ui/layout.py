@@ -164,7 +164,7 @@ def build(chat: Chat, menu: ModelMenu, panel: Panel, settings: Settings, *, is_d
 
         written = drafts.Written(composer, address, pages, detail)
         # Before the handler of Send, so that it sees what is sent.
-        drafts.connect(chat, page, view, quick, written=written, chat_id=chat_id, sent=sent)
+        drafts.connect(chat, page, parts, quick, written=written, new=bar.new)
         asked = list(choices.values())
         message = [composer, chat_id, editing, detail, pages, *asked]
         composer.submit(chat.send, message, view, **quick)
