@@ -117,6 +117,7 @@ def stage(log: str) -> str:
     return words if position >= 0 else "Starting vLLM"
 
 
+NOT_READABLE = "The folder or name does not hold a model that vLLM can read."
 # (sign in an error, what happened, what to do): the first that is found is told.
 _CAUSES = (
     (
@@ -180,7 +181,7 @@ _CAUSES = (
     ),
     (
         r"config\.json|params\.json|Invalid repository ID|Repo id must be",
-        "The folder or name does not hold a model that vLLM can read.",
+        NOT_READABLE,
         "Check the path; Mistral's own format needs --config-format mistral --load-format mistral "
         "--tokenizer-mode mistral.",
     ),
@@ -197,16 +198,18 @@ _ERROR_LINE = re.compile(
 )
 
 
-def failure(error: BaseException, log: str) -> EngineUnavailableError:
+def failure(
+    error: BaseException | None, log: str, otherwise: EngineUnavailableError | None = None
+) -> EngineUnavailableError:
     """Why the engine did not start, in our own words; ``log`` is what was logged of this start.
 
-    What was raised here counts most, then what was logged last.
+    What was raised here counts most, then what was logged last; ``otherwise`` is told where nothing is known.
     """
     for evidence in ("\n".join(_chain(error)), *reversed(_ERROR_LINE.findall(log))):
         for sign, what, action in _CAUSES:
             if re.search(sign, evidence, re.IGNORECASE):
                 return EngineUnavailableError(what, action)
-    return EngineUnavailableError("vLLM could not start.", "The engine's log names the cause.")
+    return otherwise or EngineUnavailableError("vLLM could not start.", "The engine's log names the cause.")
 
 
 def _chain(error: BaseException | None) -> Iterator[str]:

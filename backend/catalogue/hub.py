@@ -43,6 +43,19 @@ def access(model: str, environment: Mapping[str, str] = os.environ, hub: Any = N
     return Access.OPEN
 
 
+def refusal(model: str, hub: Any = None) -> Exception | None:
+    """Why the hub does not give a model, as its client raises it; ``None`` where it does."""
+    if hub is None:
+        from huggingface_hub import HfApi  # noqa: PLC0415
+
+        hub = HfApi()
+    try:
+        hub.auth_check(model)
+    except Exception as error:
+        return error
+    return None
+
+
 def asker(ask: Callable[[str], Access] = access) -> Callable[[str], Access]:
     """``access``, which leaves the hub in peace once it could not be reached: each try takes its time."""
     away = False

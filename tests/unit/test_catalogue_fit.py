@@ -317,6 +317,8 @@ def test_the_hub_says_whether_a_model_can_be_had(tmp_path: Path) -> None:
         "absent", response=Response(404, request=Request("GET", "https://hub.example"))
     )
     assert hub.access("a/b", empty, Hub(hidden)) is Access.HIDDEN
+    assert hub.refusal("a/b", Hub("auto", refused)) is refused
+    assert hub.refusal("a/b", Hub()) is None
 
 
 def test_a_model_in_the_cache_is_here_once_it_is_whole(tmp_path: Path) -> None:
