@@ -1,12 +1,12 @@
 """Whether models start as the catalogue predicts: bytes of weights, tokens of the cache, and an answer.
 
-    python -m bench.recipes [demo mistral-small-3.1 pixtral]
+    python -m bench.recipes [--tiny] [demo mistral-small-3.1 pixtral]
 
 The demo model with its real weights, everywhere; the others, which want a GPU, by their names and through
 their recipes, with the shapes that their makers published and weights of chance (``--load-format dummy``).
 Their settings and a tokenizer lie in a hub's cache made for the run, so that nothing is downloaded. Each is
 asked about three pictures. Prints JSON; the status is 1 where a prediction is off by more than a tenth, or no
-answer came.
+answer came. ``--tiny`` cuts those shapes down until a CPU holds them, and reckons with what is left.
 """
 
 import argparse
@@ -42,6 +42,8 @@ PICTURES = ("heart.png", "star.png", "three-shapes.png")
 WITHIN = 0.1
 PATIENCE_S = 900
 DUMMY = ("--load-format", "dummy")
+TINY = {"dim": 512, "n_layers": 2, "hidden_dim": 1024}
+TINY_FLAGS = ("--max-model-len", "16384", "--kv-cache-memory-bytes", str(DEMO_KV_CACHE_BYTES))
 DEMO = "demo"
 # As its card tells it; layers and heads as in its params.json.
 DEMO_MODEL = Model(id="sightline/demo", parameters=4_700_000, cache=Cache(layers=5, kv_heads=2, head_dim=32))
@@ -102,6 +104,39 @@ class Result:
         return answered and self.weights_bytes.is_close and self.cache_tokens.is_close
 
 
+def shapes_of(case: str, *, tiny: bool) -> dict[str, Any] | None:
+    """A model's params.json; ``None`` for the demo model, which has its own."""
+    whole = SHAPES.get(case)
+    if whole is None or not tiny:
+        return whole
+    return whole | TINY | {"vision_encoder": whole["vision_encoder"] | {"num_hidden_layers": 2}}
+
+
+def parameters_of(shapes: Mapping[str, Any]) -> int:
+    """How many there are in a model of these shapes, but for its biases."""
+    dim, heads, size = shapes["dim"], shapes["n_heads"], shapes["head_dim"]
+    attention = 2 * dim * heads * size + 2 * dim * shapes["n_kv_heads"] * size
+    layer = attention + 3 * dim * shapes["hidden_dim"] + 2 * dim
+    text = 2 * shapes["vocab_size"] * dim + shapes["n_layers"] * layer + dim
+    eye = shapes["vision_encoder"]
+    wide = eye["hidden_size"]
+    eye_layer = 4 * wide**2 + 3 * wide * eye["intermediate_size"] + 2 * wide
+    seeing = 3 * wide * eye["patch_size"] ** 2 + eye["num_hidden_layers"] * eye_layer + wide
+    merging = (eye.get("spatial_merge_size", 0) * wide) ** 2
+    return int(text + seeing + merging + wide * dim + dim**2)
+
+
+def model_of(case: str, *, tiny: bool) -> Model:
+    """What the catalogue reckons with."""
+    found, shapes = find(case, read_catalogue()), shapes_of(case, tiny=tiny)
+    if found is None or shapes is None:
+        return DEMO_MODEL
+    if not tiny:
+        return found[1]
+    cells = Cache(layers=shapes["n_layers"], kv_heads=shapes["n_kv_heads"], head_dim=shapes["head_dim"])
+    return Model(id=found[1].id, parameters=parameters_of(shapes), cache=cells)
+
+
 # The hub's cache.
 
 
@@ -129,13 +164,12 @@ def lay_down(name: str, shapes: Mapping[str, Any], home: Path) -> None:
 # One model, in a process of its own.
 
 
-def start_one(case: str, folder: Path) -> Result:
+def start_one(case: str, folder: Path, *, tiny: bool) -> Result:
     """Start a model as the app does, ask it, and end it."""
-    known = find(case, read_catalogue())
-    name = DEMO_NAME if known is None else known[1].id
-    model = DEMO_MODEL if known is None else known[1]
+    is_demo, model = case == DEMO, model_of(case, tiny=tiny)
+    name = DEMO_NAME if is_demo else model.id
     settings = load_settings({"data_dir": folder / "data"})
-    flags = () if known is None else DUMMY
+    flags = () if is_demo else (*DUMMY, *(TINY_FLAGS if tiny else ()))
     plan = plan_start(settings, name, flags, os.environ, has_vllm=True).engine
     assert plan is not None
     for notice in plan.notices:
@@ -221,16 +255,15 @@ def loaded_bytes(log: str, split: int) -> int | None:
 # All of them.
 
 
-def run(case: str) -> dict[str, Any]:
+def run(case: str, *, tiny: bool) -> dict[str, Any]:
     """One case in a process of its own, which gives its memory back."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         home = Path(name) / "hf"
-        if shapes := SHAPES.get(case):
-            found = find(case, read_catalogue())
-            assert found is not None
-            lay_down(found[1].id, shapes, home)
+        if shapes := shapes_of(case, tiny=tiny):
+            lay_down(model_of(case, tiny=tiny).id, shapes, home)
         environment = os.environ | {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1"}
         command = [sys.executable, "-m", "bench.recipes", "--one", case, "--folder", name]
+        command += ["--tiny"] if tiny else []
         ended = subprocess.run(
             command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=False
         )
@@ -245,15 +278,16 @@ def main() -> None:
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
     parser.add_argument("cases", nargs="*", help=f"of {DEMO}, {', '.join(SHAPES)}")
+    parser.add_argument("--tiny", action="store_true", help="cut the shapes down, for a CPU")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        result = start_one(options.one, options.folder)
+        result = start_one(options.one, options.folder, tiny=options.tiny)
         print(json.dumps(asdict(result) | {"is_good": result.is_good}))
         return
     cases = options.cases or [DEMO, *(SHAPES if read_gpus(os.environ) else ())]
-    results = [run(case) for case in cases]
+    results = [run(case, tiny=options.tiny) for case in cases]
     print(json.dumps(results, indent=1))
     raise SystemExit(0 if all(result["is_good"] for result in results) else 1)
 

@@ -38,7 +38,7 @@ class Download:
 
 def with_time(stage: str, seconds: float) -> str:
     """A stage of a start, and since when it is under way; a download tells the time that is left instead."""
-    if stage.startswith(DOWNLOADING):
+    if DOWNLOADING in stage:  # what came before may stand before it
         return stage
     return f"{stage}, {seconds:.0f} s" if seconds >= 1 else f"{stage}, just begun"
 

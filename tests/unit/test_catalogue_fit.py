@@ -21,6 +21,7 @@ from backend.config import Settings
 from backend.dialect import Dialect
 from backend.start import plan_start
 from backend.vllm_args import DEMO_NAME, EnginePlan, plan_engine
+from bench import recipes
 
 RECIPES = read_catalogue()
 H200 = Gpu("NVIDIA H200", 143_771 * MIB, 9.0)  # what nvidia-smi says of one
@@ -70,6 +71,18 @@ def test_the_cache_of_one_h200_is_predicted_within_a_tenth() -> None:
     assert cache_tokens(model, size) == 0
     assert cache_tokens(Model(id="a/b", parameters=1000), 1e12) is None
     assert size == pytest.approx(2 * 24.0e9, rel=0.1)
+
+
+@pytest.mark.parametrize("case", recipes.SHAPES)
+def test_the_catalogue_has_the_parameters_and_the_cache_of_the_published_shapes(case: str) -> None:
+    shapes, (_, model) = recipes.SHAPES[case], known(case)
+    assert recipes.parameters_of(shapes) == pytest.approx(model.parameters, rel=0.001)
+    assert model.cache is not None
+    assert (model.cache.layers, model.cache.kv_heads, model.cache.head_dim) == (
+        shapes["n_layers"],
+        shapes["n_kv_heads"],
+        shapes["head_dim"],
+    )
 
 
 def test_each_gpu_holds_a_head_at_least_and_the_whole_of_a_latent_cache() -> None:

@@ -65,6 +65,7 @@ def test_it_is_told_while_something_is_coming(tmp_path: Path) -> None:
         ("Starting vLLM", 0.4, "Starting vLLM, just begun"),
         ("Loading the weights", 12.6, "Loading the weights, 13 s"),
         ("Downloading the model: 3 MB, 9 s left", 12.6, "Downloading the model: 3 MB, 9 s left"),
+        ("Started again. Downloading the model: 3 MB", 12.6, "Started again. Downloading the model: 3 MB"),
     ],
 )
 def test_a_stage_is_told_with_one_time(stage: str, seconds: float, told: str) -> None:
