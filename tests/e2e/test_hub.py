@@ -142,5 +142,5 @@ def test_the_page_says_that_a_model_is_too_large_while_it_comes(
         for visitor in both:
             visitor.page.locator("#settings-bar .toggle-button").click()
             facts = visitor.page.locator("#model-facts")
-            expect(facts).to_contain_text("takes about 113 GiB, which wants 8 GPUs like these.")
+            expect(facts).to_contain_text("takes about 160 GiB, which wants 16 GPUs like these.")
             shoot(visitor.page, "too-large")
