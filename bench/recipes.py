@@ -1,12 +1,12 @@
 """Whether models start as the catalogue predicts: bytes of weights, tokens of the cache, and an answer.
 
-    python -m bench.recipes [--tiny] [demo mistral-small-3.1 pixtral]
+    python -m bench.recipes [demo mistral-small-3.1 pixtral]
 
 The demo model with its real weights, everywhere; the others, which want a GPU, by their names and through
 their recipes, with the shapes that their makers published and weights of chance (``--load-format dummy``).
 Their settings and a tokenizer lie in a hub's cache made for the run, so that nothing is downloaded. Each is
 asked about three pictures. Prints JSON; the status is 1 where a prediction is off by more than a tenth, or no
-answer came. ``--tiny`` cuts those shapes down until a CPU holds them, and reckons with what is left.
+answer came.
 """
 
 import argparse
@@ -23,10 +23,9 @@ from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-from backend import plugin_path, vllm_entry, vllm_log
+from backend import plugin_path, vllm_log
 from backend.catalogue.machine import Gpu, read_gpus
 from backend.catalogue.memory import GIB, SHARE, cache, cache_tokens, weights
 from backend.catalogue.recipe import Cache, Model, find, read_catalogue
@@ -36,14 +35,13 @@ from backend.inprocess import InProcessEngine, prepare_environment
 from backend.start import plan_start
 from backend.types import ChatRequest, EngineState, Finished, ImageLimits, Message, Sampling, Stats, Text
 from backend.vllm_args import DEMO_KV_CACHE_BYTES, DEMO_NAME, vllm_version
+from backend.vllm_args import DEMO_MODEL as DEMO_FOLDER
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = ("heart.png", "star.png", "three-shapes.png")
 WITHIN = 0.1
 PATIENCE_S = 900
 DUMMY = ("--load-format", "dummy")
-TINY = {"dim": 512, "n_layers": 2, "hidden_dim": 1024}
-TINY_FLAGS = ("--max-model-len", "16384", "--kv-cache-memory-bytes", str(DEMO_KV_CACHE_BYTES))
 DEMO = "demo"
 # As its card tells it; layers and heads as in its params.json.
 DEMO_MODEL = Model(id="sightline/demo", parameters=4_700_000, cache=Cache(layers=5, kv_heads=2, head_dim=32))
@@ -104,14 +102,6 @@ class Result:
         return answered and self.weights_bytes.is_close and self.cache_tokens.is_close
 
 
-def shapes_of(case: str, *, tiny: bool) -> dict[str, Any] | None:
-    """A model's params.json; ``None`` for the demo model, which has its own."""
-    whole = SHAPES.get(case)
-    if whole is None or not tiny:
-        return whole
-    return whole | TINY | {"vision_encoder": whole["vision_encoder"] | {"num_hidden_layers": 2}}
-
-
 def parameters_of(shapes: Mapping[str, Any]) -> int:
     """How many there are in a model of these shapes, but for its biases."""
     dim, heads, size = shapes["dim"], shapes["n_heads"], shapes["head_dim"]
@@ -126,15 +116,10 @@ def parameters_of(shapes: Mapping[str, Any]) -> int:
     return int(text + seeing + merging + wide * dim + dim**2)
 
 
-def model_of(case: str, *, tiny: bool) -> Model:
+def model_of(case: str) -> Model:
     """What the catalogue reckons with."""
-    found, shapes = find(case, read_catalogue()), shapes_of(case, tiny=tiny)
-    if found is None or shapes is None:
-        return DEMO_MODEL
-    if not tiny:
-        return found[1]
-    cells = Cache(layers=shapes["n_layers"], kv_heads=shapes["n_kv_heads"], head_dim=shapes["head_dim"])
-    return Model(id=found[1].id, parameters=parameters_of(shapes), cache=cells)
+    found = find(case, read_catalogue())
+    return DEMO_MODEL if found is None else found[1]
 
 
 # The hub's cache.
@@ -164,12 +149,12 @@ def lay_down(name: str, shapes: Mapping[str, Any], home: Path) -> None:
 # One model, in a process of its own.
 
 
-def start_one(case: str, folder: Path, *, tiny: bool) -> Result:
+def start_one(case: str, folder: Path) -> Result:
     """Start a model as the app does, ask it, and end it."""
-    is_demo, model = case == DEMO, model_of(case, tiny=tiny)
+    is_demo, model = case == DEMO, model_of(case)
     name = DEMO_NAME if is_demo else model.id
     settings = load_settings({"data_dir": folder / "data"})
-    flags = () if is_demo else (*DUMMY, *(TINY_FLAGS if tiny else ()))
+    flags = () if is_demo else DUMMY
     plan = plan_start(settings, name, flags, os.environ, has_vllm=True).engine
     assert plan is not None
     for notice in plan.notices:
@@ -183,7 +168,6 @@ def start_one(case: str, folder: Path, *, tiny: bool) -> Result:
         if engine.state is EngineState.READY:
             ready_at.append(time.monotonic())
 
-    caught = catch_engine()
     engine = InProcessEngine(plan, log, on_change=note)
     engine.start()
     try:
@@ -197,9 +181,7 @@ def start_one(case: str, folder: Path, *, tiny: bool) -> Result:
             vllm_version(),
             tuple(gpu.name for gpu in gpus),
             plan.argv,
-            Figure(
-                weights(model, quantised="--quantization" in plan.argv), loaded_bytes(taken, split, caught)
-            ),
+            Figure(weights(model, quantised="--quantization" in plan.argv), loaded_bytes(taken, split)),
             Figure(predicted_tokens(model, gpus[:split], plan.argv), reported_tokens(taken)),
             round(ready_at[0] - began, 1),
             text,
@@ -244,51 +226,27 @@ def reported_tokens(log: str) -> int | None:
     return int(found[-1].replace(",", "")) if found else None
 
 
-def loaded_bytes(log: str, split: int, caught: SimpleNamespace) -> int:
-    """What vLLM logs of the weights of each GPU; on the CPU, where it does not, what its worker holds."""
+def loaded_bytes(log: str, split: int) -> int | None:
+    """What vLLM logs of the weights of each GPU; on the CPU, where it logs none, those of the demo's file."""
     if found := re.findall(r"Model loading took ([\d.]+) GiB", log):
         return round(float(found[-1]) * GIB) * split
-    asked = asyncio.run_coroutine_threadsafe(caught.engine.collective_rpc(held_bytes), caught.loop)
-    return sum(asked.result(60))
-
-
-def held_bytes(worker: Any) -> int:
-    """The bytes of a worker's weights, in its own process."""
-    return sum(one.numel() * one.element_size() for one in worker.get_model().parameters())
-
-
-def catch_engine() -> SimpleNamespace:
-    """vLLM's engine and the loop that it runs on, once the app has started it."""
-    caught, find_names = SimpleNamespace(), vllm_entry.names
-
-    def names() -> SimpleNamespace:
-        found = find_names()
-        init = found.init_app_state
-
-        async def keep(engine: Any, *rest: Any) -> None:
-            await init(engine, *rest)
-            caught.engine, caught.loop = engine, asyncio.get_running_loop()
-
-        found.init_app_state = keep
-        return found
-
-    vllm_entry.names = names
-    return caught
+    with (DEMO_FOLDER / "consolidated.safetensors").open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    header.pop("__metadata__", None)
+    return int(max(one["data_offsets"][1] for one in header.values()))
 
 
 # All of them.
 
 
-def run(case: str, *, tiny: bool) -> dict[str, Any]:
+def run(case: str) -> dict[str, Any]:
     """One case in a process of its own, which gives its memory back."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         home = Path(name) / "hf"
-        if shapes := shapes_of(case, tiny=tiny):
-            lay_down(model_of(case, tiny=tiny).id, shapes, home)
+        if shapes := SHAPES.get(case):
+            lay_down(model_of(case).id, shapes, home)
         environment = os.environ | {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1"}
-        environment |= {"VLLM_ALLOW_INSECURE_SERIALIZATION": "1"}  # a function of ours goes to its worker
         command = [sys.executable, "-m", "bench.recipes", "--one", case, "--folder", name]
-        command += ["--tiny"] if tiny else []
         ended = subprocess.run(
             command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=False
         )
@@ -303,16 +261,15 @@ def main() -> None:
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
     parser.add_argument("cases", nargs="*", help=f"of {DEMO}, {', '.join(SHAPES)}")
-    parser.add_argument("--tiny", action="store_true", help="cut the shapes down, for a CPU")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        result = start_one(options.one, options.folder, tiny=options.tiny)
+        result = start_one(options.one, options.folder)
         print(json.dumps(asdict(result) | {"is_good": result.is_good}))
         return
     cases = options.cases or [DEMO, *(SHAPES if read_gpus(os.environ) else ())]
-    results = [run(case, tiny=options.tiny) for case in cases]
+    results = [run(case) for case in cases]
     print(json.dumps(results, indent=1))
     raise SystemExit(0 if all(result["is_good"] for result in results) else 1)
 

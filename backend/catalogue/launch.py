@@ -14,6 +14,7 @@ from backend.vllm_args import EnginePlan, flag_names
 
 REMOTE_CODE = "--trust-remote-code"
 CONTEXT = "--max-model-len"
+SPLIT = "--tensor-parallel-size"
 NO_VERSION = ""
 Pair = tuple[str, ...]  # a flag, and its value where it has one
 
@@ -38,8 +39,11 @@ def with_recipe(
         return dataclasses.replace(
             plan, notices=(*plan.notices, f"The recipe of {recipe.name} is not used: --config was given.")
         )
-    way = fit(recipe, model, gpus())
+    here = gpus()
+    way = fit(recipe, model, here)
     added = [pair for pair in flags(recipe, way) if pair[0] not in given]
+    if not here:  # a document's GPUs are no processors of a CPU
+        added = [pair for pair in added if pair[0] != SPLIT]
     head, tail = ("--model", model.id), plan.argv[2:]
     said = tuple(_remarks(recipe, model, way, given))
     return dataclasses.replace(

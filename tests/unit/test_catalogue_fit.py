@@ -426,8 +426,10 @@ def test_without_a_gpu_the_documents_own_limits_hold() -> None:
     assert plan.argv[2:] == (
         *("--mm-processor-kwargs", '{"size": {"shortest_edge": 12544, "longest_edge": 47040000}, "fps": 1}'),
         *("--enforce-eager", "--reasoning-parser", "glm45", "--max-model-len", "4096"),
-        *("--max-num-seqs", "2", "--limit-mm-per-prompt", '{"image": 1}', "--tensor-parallel-size", "4"),
+        *("--max-num-seqs", "2", "--limit-mm-per-prompt", '{"image": 1}'),
     )
+    line = serve_line(*known("zai-org/GLM-4.5V"), way_of("zai-org/GLM-4.5V", ()))
+    assert line.endswith("--tensor-parallel-size 4"), "it is for a machine with GPUs"
 
 
 @pytest.mark.parametrize(
