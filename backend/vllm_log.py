@@ -127,7 +127,7 @@ _CAUSES = (
         "request.",
     ),
     (
-        r"GatedRepoError|Access to model .* is restricted|gated repo",
+        r"GatedRepoError|Access to model .* is restricted|(?<!private or )gated repo",
         "This model is gated: its owner must grant access first.",
         "Accept its conditions on its Hugging Face page, then set HF_TOKEN to a token with read access.",
     ),

@@ -90,7 +90,7 @@ def test_the_page_says_how_far_a_download_is(tmp_path: Path, new_visitor: Callab
         wide.send_button.click()
         for visitor in (wide, phone):
             status = visitor.page.locator("#engine-status")
-            told = re.compile(r"^Downloading the model: \d+ MB of about 25\.4 GB, \d+ MB/s, .+ left$")
+            told = re.compile(r"^Downloading the model: \d+\sMB of about 25\.4\sGB, \d+\sMB/s, .+ left$")
             expect(status).to_have_text(told, timeout=90_000)
             shoot_fitting(visitor, "downloading")
         waiting = re.compile(r"^Downloading the model: .+ left\. Your message is answered as soon as it is")
@@ -106,6 +106,7 @@ def test_the_page_says_how_far_a_download_is(tmp_path: Path, new_visitor: Callab
         ("away", "The model is not on this machine, and the Hugging Face hub cannot be reached."),
         ("own code", "This model wants to run code of its own from its repository."),
     ],
+    ids=["gated", "no-access", "hidden", "away", "own-code"],
 )
 def test_the_page_says_why_a_model_does_not_come(
     tmp_path: Path, new_visitor: Callable[..., Visitor], case: str, sentence: str

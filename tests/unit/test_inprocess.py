@@ -292,9 +292,11 @@ async def test_while_the_model_is_downloaded_it_tells_how_far_it_is(
     blobs.mkdir(parents=True)
     (blobs / "weights.incomplete").write_bytes(bytes(1000))
     vllm.may_start.clear()
-    engine = InProcessEngine(replace(plan_engine("owner/model", []), weights_bytes=2 * 10**9), log)
+    plan = replace(plan_engine("owner/model", []), weights_bytes=2 * 10**9, remarks=("Too large.",))
+    engine = InProcessEngine(plan, log)
     engine.start()
     try:
+        assert (await engine.capabilities()).models == (ModelInfo("owner/model", remarks=("Too large.",)),)
         stage = (await engine.capabilities()).stage
         assert stage.replace(NO_BREAK, " ") == "Downloading the model: 1 kB of about 2.0 GB"
         (blobs / "weights.incomplete").unlink()

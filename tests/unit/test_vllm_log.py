@@ -103,6 +103,12 @@ CAUSES = [
         UNKNOWN_NAME,
     ),
     (
+        "huggingface_hub.errors.RepositoryNotFoundError: 401 Client Error. Repository Not Found for url: "
+        "https://huggingface.co/owner/absent. If you are trying to access a private or gated repo, make sure "
+        "you are authenticated.",
+        UNKNOWN_NAME,
+    ),
+    (
         "huggingface_hub.errors.LocalEntryNotFoundError: Cannot find an appropriate cached snapshot folder "
         "for the specified revision on the local disk and outgoing traffic has been disabled.",
         OFFLINE,
