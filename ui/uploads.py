@@ -47,13 +47,21 @@ class Uploads:
     """The folder of waiting files: ``folder/<owner>/<random>/<name>``."""
 
     def __init__(
-        self, folder: Path, max_file_bytes: int, max_files: int, admission: Admission, pictures: PictureCache
+        self,
+        folder: Path,
+        max_file_bytes: int,
+        max_files: int,
+        admission: Admission,
+        pictures: PictureCache,
+        *,
+        kept_s: float = KEPT_S,
     ) -> None:
         self.folder = folder.absolute()  # the page posts these paths back, without a folder to start from
         self._max_bytes = max_file_bytes
         self._max_files = max_files
         self._admission = admission
         self._pictures = pictures
+        self._kept_s = kept_s
         self._swept_at = float("-inf")
         self._looks: WeakValueDictionary[Path, asyncio.Lock] = WeakValueDictionary()
 
@@ -69,10 +77,10 @@ class Uploads:
         return folder / (safe or "picture")
 
     def sweep(self) -> None:
-        """Delete what has waited for a day, and the folders that this leaves empty."""
+        """Delete what has waited too long, and the folders that this leaves empty."""
         self._swept_at = time.monotonic()
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        oldest = time.time() - KEPT_S
+        oldest = time.time() - self._kept_s
         for folder in self.folder.glob("*/*"):
             with contextlib.suppress(OSError):  # sent meanwhile
                 if folder.stat().st_mtime < oldest:

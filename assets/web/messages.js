@@ -1,4 +1,4 @@
-// What can be done with one message: edit it, turn to another version of it, go on with it. Its pictures' names.
+// What can be done with one message: edit it, turn to another version of it, go on with it, delete it. Its pictures' names.
 (() => {
   "use strict";
   const MEASURE_MS = 400;
@@ -40,6 +40,9 @@
     if (row.cut) group.append(button("resume", "Continue", "Continue this answer", () => press("resume", row.id)));
     if (row.leftOut) group.append(button("seen", "Not read by the model any more. Take back", "Let the model read this again",
       () => press("leave-out", JSON.stringify({of: row.of, picture: null, leftOut: false}))));
+    const whole = isQuestion && "Delete this question and what follows it"; // an only answer goes with its question
+    if (whole || row.versions.length) group.append(button("delete", "Delete", whole || "Delete this version of the answer",
+      () => press("delete", isQuestion ? row.of[0] : row.id)));
     if (row.versions.length) group.append(versions(row, place, isQuestion ? "question" : "answer"));
     return group;
   }

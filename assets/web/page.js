@@ -53,6 +53,20 @@
     setTimeout(() => document.querySelector("#paste-address").click());
   }
 
+  // Gradio brings what is typed beyond a slider's ends back to them, and says nothing.
+  function onLeave({target}) {
+    if (!target.matches?.("#settings-bar input[type=number]")) return;
+    const {value, min, max} = target, block = target.closest(".block");
+    block.querySelector(".brought-back")?.remove();
+    const isMore = Number(value) > Number(max);
+    if (!value || (!isMore && Number(value) >= Number(min))) return;
+    const told = document.createElement("p");
+    told.className = "brought-back";
+    told.setAttribute("role", "alert");
+    told.textContent = isMore ? `${value} is too much: ${max} is taken.` : `${value} is too little: ${min} is taken.`;
+    block.append(told);
+  }
+
   // What the copy button copies is the reply alone: not the line of figures under it, nor what waits in its place.
   const notReply = /\n?<(small|span) class="(?:reply-footer|loading|thinking)[^>]*>.*?<\/\1>/gs;
   if (navigator.clipboard) {
@@ -120,6 +134,7 @@
     },
   });
 
+  document.addEventListener("blur", onLeave, true);
   document.addEventListener("paste", onPaste, true);
   document.addEventListener("click", onChosen);
   openChatsWhereWide();
