@@ -7,6 +7,7 @@ import inspect
 import io
 import logging
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Collection, Sequence
@@ -307,7 +308,9 @@ def models(
     from backend.catalogue import table
     from backend.catalogue.machine import read_gpus
 
-    typer.echo(table.answer(words or [], read_gpus(os.environ), max_model_len, is_json=as_json))
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    gpus = read_gpus(os.environ)
+    typer.echo(table.answer(words or [], gpus, max_model_len, is_json=as_json, width=width))
 
 
 def _flags(context: typer.Context) -> list[str]:

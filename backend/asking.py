@@ -12,6 +12,7 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, TextIO
 
+from backend.catalogue.download import with_time
 from backend.config import Settings
 from backend.errors import ConfigError, EngineDiedError, EngineError, EngineUnavailableError
 from backend.fetch import Fetcher
@@ -322,7 +323,7 @@ def in_other_words(text: str) -> str:
 
 async def _loading(router: Router, model: str, printer: Printer) -> None:
     while (now := await router.capabilities_of(model)).state is EngineState.LOADING:
-        printer.progress(f"Loading {model}: {now.stage}, {now.state_s:.0f} s")
+        printer.progress(f"Loading {model}: {with_time(now.stage, now.state_s)}")
         await asyncio.sleep(LOOK_EVERY_S)
     printer.progress("Waiting for the answer …")
 

@@ -22,6 +22,7 @@ from backend.captioning.presets import PRESETS, TEMPERATURE, find_preset
 from backend.captioning.runner import Runner
 from backend.captioning.sidecars import Sidecars
 from backend.captioning.values import Counts, Existing, Found, JobSpec, JobState, RowState
+from backend.catalogue.download import with_time
 from backend.config import Settings
 from backend.errors import ConfigError, InputError
 from backend.fetch import Fetcher
@@ -251,7 +252,7 @@ async def _runner(
 async def _ready(router: Router, name: str, printer: Printer) -> ModelInfo:
     """The model once it is loaded, or has failed to: then the first request says why."""
     while (now := await router.capabilities_of(name)).state is EngineState.LOADING:
-        printer.progress(f"Loading {name}: {now.stage}, {now.state_s:.0f} s")
+        printer.progress(f"Loading {name}: {with_time(now.stage, now.state_s)}")
         await asyncio.sleep(LOOK_EVERY_S)
     printer.progress("")
     return now.models[0]

@@ -7,9 +7,10 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Literal
 
-from backend.types import ChatRequest, Message, Part, Sampling, Text
+from backend.types import ChatRequest, Image, Message, Part, Sampling, Text
 
 CONTINUE = "continue_final_message"
 BEGIN = "add_generation_prompt"
@@ -29,6 +30,7 @@ class Dialect:
 
     ``system`` is the role under which a system prompt goes; under ``user`` it stands before the first
     question. ``prefills``: it goes on with an answer that was begun, by vLLM's and SGLang's own field.
+    ``image_place``: on which side of its words a message has its pictures; as they were given by default.
     """
 
     max_tokens: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
@@ -36,6 +38,7 @@ class Dialect:
     text_as_parts: bool = False
     system: Literal["system", "user"] = "system"
     prefills: bool = False
+    image_place: Literal["before", "after"] | None = None
 
     def ignored(self, sampling: Sampling) -> str:
         """The chosen sampling parameters that cannot be sent, comma-separated."""
@@ -83,6 +86,7 @@ def wire_schema(schema: dict[str, Any]) -> dict[str, Any]:
 
 def wire_messages(messages: Sequence[Message], dialect: Dialect = Dialect()) -> list[dict[str, Any]]:
     """Messages as the API takes them; text alone goes as a plain string, which almost every server reads."""
+    messages = [Message(message.role, _arranged(message.parts, dialect.image_place)) for message in messages]
     if dialect.system == "user":
         messages = _system_in_question(messages)
     return [
@@ -97,6 +101,15 @@ def _system_in_question(messages: Sequence[Message]) -> Sequence[Message]:
     if not said or not rest:
         return rest
     return [Message(rest[0].role, said + rest[0].parts), *rest[1:]]
+
+
+def _arranged(parts: tuple[Part, ...], image_place: Literal["before", "after"] | None) -> tuple[Part, ...]:
+    """Pictures on the wanted side of the words; where they stand among these, their place means something."""
+    kinds = [isinstance(part, Image) for part in parts]
+    turns = sum(one != other for one, other in pairwise(kinds))
+    if image_place is None or turns != 1:
+        return parts
+    return tuple(sorted(parts, key=lambda part: isinstance(part, Image) == (image_place == "after")))
 
 
 def _wire_content(parts: Sequence[Part], text_as_parts: bool) -> str | list[dict[str, Any]]:

@@ -29,7 +29,7 @@ import psutil
 from backend import vllm_entry, vllm_log
 from backend.asgi_transport import AsgiTransport, Relayed
 from backend.catalogue.download import Download
-from backend.catalogue.hub import cache_folder
+from backend.catalogue.hub import cache_folder, refusal
 from backend.errors import EngineDiedError, EngineError, EngineUnavailableError, SightlineError
 from backend.openai_engine import OpenAIEngine
 from backend.servers import Server
@@ -104,7 +104,7 @@ class InProcessEngine:
         self._download = Download(cache_folder(plan.model, os.environ), plan.weights_bytes)
         self._vllm_engine: Any = None
         self._transport: AsgiTransport | None = None
-        self._models: tuple[ModelInfo, ...] = (ModelInfo(plan.model),)
+        self._models: tuple[ModelInfo, ...] = (ModelInfo(plan.model, remarks=plan.remarks),)
         self._served_name = plan.model
         self._stopping = threading.Event()
         self._turning = threading.Lock()  # held by whoever stops it or starts it again
@@ -300,6 +300,7 @@ class InProcessEngine:
                 http_client=httpx2.AsyncClient(transport=transport, timeout=None),
                 idle_timeout_s=self._idle_timeout_s,
                 extra=dict(self._plan.request),
+                dialect=self._plan.dialect,
             )
             if self._stopping.is_set():
                 return
@@ -317,14 +318,19 @@ class InProcessEngine:
         return self._vllm_engine is not None and bool(self._vllm_engine.errored)
 
     def _fail(self, error: BaseException) -> None:
-        told = (
-            error
-            if isinstance(error, SightlineError)
-            else vllm_log.failure(error, vllm_log.read_tail(self._log, self._log_start))
-        )
+        told = self._told(error)
         vllm_log.write_error(self._log, error)
         self._give_up(told)
         self._change(_Status(EngineState.FAILED, time.monotonic(), error=told))
+
+    def _told(self, error: BaseException) -> SightlineError:
+        if isinstance(error, SightlineError):
+            return error
+        told = vllm_log.failure(error, vllm_log.read_tail(self._log, self._log_start))
+        if told.what != vllm_log.NOT_READABLE or self._plan.is_local:
+            return told
+        # Of Mistral's own format vLLM swallows what the hub says.
+        return vllm_log.failure(refusal(self._plan.model), "", otherwise=told)
 
     def _give_up(self, error: SightlineError) -> None:
         if self._client.done():

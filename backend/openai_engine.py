@@ -56,7 +56,7 @@ class OpenAIEngine:
     """An ``Engine`` at a server's base URL (with its ``/v1``).
 
     ``http_client`` replaces the network, ``idle_timeout_s`` is how long nothing may arrive, ``extra`` are
-    fields that are not OpenAI's, for each request.
+    fields that are not OpenAI's, for each request, ``dialect`` is what is known of its models beforehand.
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class OpenAIEngine:
         http_client: httpx2.AsyncClient | None = None,
         idle_timeout_s: float = 300.0,
         extra: Mapping[str, Any] | None = None,
+        dialect: Dialect | None = None,
     ) -> None:
         # What stalls is noticed below, by what arrives: only the connection has a time of its own.
         timeout = httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S)
@@ -84,7 +85,7 @@ class OpenAIEngine:
         self._idle_timeout_s = idle_timeout_s
         self._extra = extra or {}
         self._dialects: dict[str, Dialect] = {}
-        self._first_dialect = Dialect()  # of a model that was not asked yet
+        self._first_dialect = dialect or Dialect()  # of a model that was not asked yet
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -95,7 +96,8 @@ class OpenAIEngine:
         try:
             async with asyncio.timeout(LIST_TIMEOUT_S):
                 answer = await self._json("GET", "/models")
-                self._first_dialect = Dialect(prefills=owner_of_models(answer) in PREFILLING)
+                prefills = owner_of_models(answer) in PREFILLING
+                self._first_dialect = dataclasses.replace(self._first_dialect, prefills=prefills)
                 models = await self._described(read_models(answer, self._server.name), answer)
         except (openai.OpenAIError, httpx2.HTTPError, ValueError, TimeoutError) as error:
             told = self._list_error(error)

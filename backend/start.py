@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from backend.catalogue.auto import AUTO, choose
-from backend.catalogue.hub import access
+from backend.catalogue.hub import asker
 from backend.catalogue.launch import with_recipe
 from backend.catalogue.machine import Gpu, read_gpus
 from backend.catalogue.recipe import read_catalogue
@@ -96,7 +96,7 @@ def _by_catalogue(engine: EnginePlan, gpus: Callable[[], Sequence[Gpu]]) -> Engi
     if engine.model != AUTO:
         return with_recipe(engine, recipes, gpus, version)
     found = gpus()
-    choice = choose(recipes, found, access, version)
+    choice = choose(recipes, found, asker(), version)
     name = choice.model.id if choice.model is not None else DEMO_NAME
     chosen = replace(plan_engine(name, engine.argv[2:]), reason=choice.reason, notices=engine.notices)
     return with_recipe(chosen, recipes, lambda: found, version)

@@ -5,12 +5,13 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from backend.dialect import Dialect
 from backend.errors import ConfigError
 
 DEMO_MODEL = Path(__file__).resolve().parents[1] / "assets" / "demo-model"
@@ -49,8 +50,9 @@ SERVER_FLAGS = (
 class EnginePlan:
     """What to start: ``argv`` for vLLM's parser, the model's name, why that one, and what was translated.
 
-    ``request`` are fields that each request to this model gets, ``remarks`` what the page says of it,
-    ``weights_bytes`` how much of it there is to download, where that is known.
+    ``request`` are fields that each request to this model gets, ``dialect`` how it wants its messages,
+    ``remarks`` what the page says of it, ``weights_bytes`` how much of it there is to download, where that is
+    known.
     """
 
     argv: tuple[str, ...]
@@ -58,6 +60,7 @@ class EnginePlan:
     reason: str
     notices: tuple[str, ...] = ()
     request: tuple[tuple[str, Any], ...] = ()
+    dialect: Dialect = field(default_factory=Dialect)
     remarks: tuple[str, ...] = ()
     weights_bytes: int | None = None
 

@@ -117,10 +117,17 @@ def stage(log: str) -> str:
     return words if position >= 0 else "Starting vLLM"
 
 
+NOT_READABLE = "The folder or name does not hold a model that vLLM can read."
 # (sign in an error, what happened, what to do): the first that is found is told.
 _CAUSES = (
     (
-        r"GatedRepoError|Access to model .* is restricted|gated repo",
+        r"not in the authorized list",
+        "This model is gated, and the token in HF_TOKEN has no access to it yet.",
+        "Accept its conditions on its Hugging Face page with the token's account; some owners look at each "
+        "request.",
+    ),
+    (
+        r"GatedRepoError|Access to model .* is restricted|(?<!private or )gated repo",
         "This model is gated: its owner must grant access first.",
         "Accept its conditions on its Hugging Face page, then set HF_TOKEN to a token with read access.",
     ),
@@ -174,7 +181,7 @@ _CAUSES = (
     ),
     (
         r"config\.json|params\.json|Invalid repository ID|Repo id must be",
-        "The folder or name does not hold a model that vLLM can read.",
+        NOT_READABLE,
         "Check the path; Mistral's own format needs --config-format mistral --load-format mistral "
         "--tokenizer-mode mistral.",
     ),
@@ -191,16 +198,18 @@ _ERROR_LINE = re.compile(
 )
 
 
-def failure(error: BaseException, log: str) -> EngineUnavailableError:
+def failure(
+    error: BaseException | None, log: str, otherwise: EngineUnavailableError | None = None
+) -> EngineUnavailableError:
     """Why the engine did not start, in our own words; ``log`` is what was logged of this start.
 
-    What was raised here counts most, then what was logged last.
+    What was raised here counts most, then what was logged last; ``otherwise`` is told where nothing is known.
     """
     for evidence in ("\n".join(_chain(error)), *reversed(_ERROR_LINE.findall(log))):
         for sign, what, action in _CAUSES:
             if re.search(sign, evidence, re.IGNORECASE):
                 return EngineUnavailableError(what, action)
-    return EngineUnavailableError("vLLM could not start.", "The engine's log names the cause.")
+    return otherwise or EngineUnavailableError("vLLM could not start.", "The engine's log names the cause.")
 
 
 def _chain(error: BaseException | None) -> Iterator[str]:

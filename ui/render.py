@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from backend.addresses import shown_address
+from backend.catalogue.download import with_time
 from backend.context import Use
 from backend.errors import SightlineError, WebPageError
 from backend.replies import Draft
@@ -136,10 +137,11 @@ def waiting(engine: Capabilities | None, retry_in_s: int | None = None, place: i
         )
     if engine is None or engine.state is not EngineState.LOADING:
         return '<span class="thinking" aria-label="The model is reading"><i></i><i></i><i></i></span>'
-    seconds = f"{engine.state_s:.0f} s" if engine.state_s >= 1 else "just begun"
+    told = with_time(engine.stage, engine.state_s)
+    if told != engine.stage:
+        told = f"The model is still loading ({told})"
     return (
-        f'<span class="loading">The model is still loading ({html.escape(engine.stage)}, {seconds}). '
-        "Your message is answered as soon as it is ready.</span>"
+        f'<span class="loading">{html.escape(told)}. Your message is answered as soon as it is ready.</span>'
     )
 
 

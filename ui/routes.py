@@ -9,7 +9,7 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from backend.catalogue.download import DOWNLOADING
+from backend.catalogue.download import with_time
 from backend.errors import LimitError, NotFoundError
 from backend.metrics import MEDIA_TYPE, Metrics
 from backend.router import Router
@@ -33,10 +33,9 @@ def words(now: Capabilities) -> str:
             return f"Ready: {model.id.rsplit('/')[-1]}" if model else "No model to choose"
         case EngineState.LOADING | EngineState.FAILED if model is None or model.source:
             return now.stage
-        case EngineState.LOADING if now.stage.startswith(DOWNLOADING):  # one time is enough
-            return now.stage
         case EngineState.LOADING:
-            return f"Loading: {now.stage}, {now.state_s:.0f} s"
+            told = with_time(now.stage, now.state_s)
+            return told if told == now.stage else f"Loading: {told}"
         case EngineState.FAILED:
             return f"The model failed to start. {now.stage}"
         case EngineState.STOPPED:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from backend.catalogue.fit import Fit, fit
 from backend.catalogue.hub import Access
 from backend.catalogue.launch import number
-from backend.catalogue.machine import Gpu
+from backend.catalogue.machine import Gpu, names, none_found
 from backend.catalogue.memory import GIB
 from backend.catalogue.recipe import Model, Recipe
 
@@ -42,21 +42,29 @@ def choose(
     Where the hub cannot be reached, only what is on this machine already.
     """
     if not gpus:
-        return Choice(None, "auto: there is no NVIDIA GPU here")
-    fitting = candidates(recipes, gpus, version)
-    machine = f"{len(gpus)} x {gpus[0].name}" if len(gpus) > 1 else gpus[0].name
+        return _demo(none_found())
+    fitting, machine = candidates(recipes, gpus, version), names(gpus)
     if not fitting:
-        return Choice(None, f"auto: nothing of the catalogue fits {machine}")
-    skipped = ""
+        return _demo(f"nothing of the catalogue fits {machine}")
+    refusals: list[Access] = []
     for _, model, way in fitting:
         answer = access(model.id)
         if answer in (Access.HERE, Access.OPEN):
+            where = machine if way.gpus == len(gpus) else f"{way.gpus} of {machine}"
             needs = f"about {(way.bytes or 0) / GIB:.0f} GiB"
-            return Choice(model, f"auto: the largest that {way} on {machine}, with {needs}{skipped}")
-        if not skipped or answer is Access.AWAY:
-            skipped = f"; for larger ones {answer.value}"
-    why = "the hub cannot be reached" if "reached" in skipped else "you have no access to what fits"
-    return Choice(None, f"auto: {why}")
+            skipped = f"; for larger ones {_why(refusals)}" if refusals else ""
+            return Choice(model, f"auto: the largest that {way} on {where}, with {needs}{skipped}")
+        refusals.append(answer)
+    return _demo(f"{_why(refusals)}, and nothing that fits {machine} is on this machine already")
+
+
+def _demo(why: str) -> Choice:
+    return Choice(None, f"auto: the small demo model, since {why}")
+
+
+def _why(refusals: Sequence[Access]) -> str:
+    """The reason that weighs most, where there were several."""
+    return min(refusals, key=(Access.AWAY, Access.GATED, Access.HIDDEN).index).value
 
 
 def _runs_in(recipe: Recipe, version: str) -> bool:

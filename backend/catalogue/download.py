@@ -8,6 +8,7 @@ from pathlib import Path
 DOWNLOADING = "Downloading"  # how a stage begins that tells its own time
 WINDOW_S = 20.0  # over which the rate is taken
 GB, MB = 10**9, 10**6
+NO_BREAK = "\u00a0"  # a phone shows it in two lines
 
 
 class Download:
@@ -35,15 +36,28 @@ class Download:
         return progress(size, self._total, rate)
 
 
+def with_time(stage: str, seconds: float) -> str:
+    """A stage of a start, and since when it is under way; a download tells the time that is left instead."""
+    if DOWNLOADING in stage:  # what came before may stand before it
+        return stage
+    return f"{stage}, {seconds:.0f} s" if seconds >= 1 else f"{stage}, just begun"
+
+
 def progress(size: int, total: int | None, rate: float) -> str:
-    """``Downloading the model: 3.2 of about 17.5 GB, 85 MB/s, 3 min left``, as far as it is known."""
-    whole = f" of about {total / GB:.1f}" if total and total > size else ""
-    words = [f"{DOWNLOADING} the model: {size / GB:.1f}{whole} GB"]
+    """``Downloading the model: 3.2 GB of about 17.5 GB, 85 MB/s, 3 min left``, as far as it is known."""
+    whole = f" of about {_amount(total)}" if total and total > size else ""
+    words = [f"{DOWNLOADING} the model: {_amount(size)}{whole}"]
     if rate > 0:
-        words.append(f"{rate / MB:.0f} MB/s" if rate >= MB else f"{rate / 1000:.0f} kB/s")
+        words.append(f"{_amount(rate)}/s")
         if total and total > size:
             words.append(f"{_left((total - size) / rate)} left")
     return ", ".join(words)
+
+
+def _amount(size: float) -> str:
+    if size >= GB:
+        return f"{size / GB:.1f}{NO_BREAK}GB"
+    return f"{size / MB:.0f}{NO_BREAK}MB" if size >= MB else f"{size / 1000:.0f}{NO_BREAK}kB"
 
 
 def _left(seconds: float) -> str:

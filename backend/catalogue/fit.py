@@ -60,22 +60,24 @@ def fit(recipe: Recipe, model: Model, gpus: Sequence[Gpu], wanted: int = WANTED_
         return Fit(Verdict.UNKNOWN)
     if not gpus:
         return Fit(Verdict.NO_GPU, context=contexts[0], bytes=needed(model, contexts[0]))
-    has_float8 = all(gpu.capability >= FLOAT8_FROM for gpu in gpus)
-    if model.dtype == "float8" and not has_float8:
-        return Fit(Verdict.OLD_GPU, context=contexts[0], bytes=needed(model, contexts[0]))
-    room = round(min(gpu.memory for gpu in gpus) * SHARE)
+    # vLLM takes the first ones, and of different ones no more than the smallest has.
     counts = [count for count in SPLITS if count <= len(gpus)]
-    ways = [(contexts[:1], False, Verdict.FITS), (contexts[1:], False, Verdict.FEWER)]
-    if model.dtype != "float8" and has_float8:
-        ways.append((contexts, True, Verdict.QUANTISED))
-    for lengths, quantised, verdict in ways:
+    float8 = [count for count in counts if all(gpu.capability >= FLOAT8_FROM for gpu in gpus[:count])]
+    if model.dtype == "float8":
+        if not float8:
+            return Fit(Verdict.OLD_GPU, context=contexts[0], bytes=needed(model, contexts[0]))
+        counts = float8
+    ways = [(contexts[:1], False, Verdict.FITS, counts), (contexts[1:], False, Verdict.FEWER, counts)]
+    if model.dtype != "float8":
+        ways.append((contexts, True, Verdict.QUANTISED, float8))
+    for lengths, quantised, verdict, among in ways:
         for length in lengths:
-            for count in counts:
-                if _fits(model, length, count, room, quantised=quantised):
+            for count in among:
+                if _fits(model, length, count, _room(gpus[:count]), quantised=quantised):
                     images = pictures(recipe, length)
                     total = needed(model, length, count, quantised=quantised)
                     return Fit(verdict, count, length, images, quantised, total)
-    enough = (count for count in SPLITS if _fits(model, contexts[-1], count, room))
+    enough = (count for count in SPLITS if _fits(model, contexts[-1], count, _room(gpus)))
     count = next(enough, 0)
     total = needed(model, contexts[-1], count or 1)
     return Fit(Verdict.GPUS if count else Verdict.TOO_LARGE, count or 1, contexts[-1], bytes=total)
@@ -96,6 +98,10 @@ def _contexts(recipe: Recipe, model: Model, wanted: int) -> Iterator[int]:
         yield length
         length = max(least, length // 2)
     yield least
+
+
+def _room(gpus: Sequence[Gpu]) -> int:
+    return round(min(gpu.memory for gpu in gpus) * SHARE)
 
 
 def _fits(model: Model, context: int, count: int, room: int, *, quantised: bool = False) -> bool:

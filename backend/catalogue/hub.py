@@ -1,7 +1,7 @@
 """What the Hugging Face hub says of a model, asked only where a model is to be chosen by itself."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ class Access(StrEnum):
 
     HERE = "on this machine already"
     OPEN = "free to download"
-    GATED = "its owner has not granted you access"
+    GATED = "their owners have not granted you access"
+    HIDDEN = "the hub does not show them to you"
     AWAY = "the hub cannot be reached"
 
 
@@ -28,16 +29,46 @@ def access(model: str, environment: Mapping[str, str] = os.environ, hub: Any = N
         from huggingface_hub import HfApi  # noqa: PLC0415 - takes a moment, and is rarely wanted
 
         hub = HfApi()
-    from huggingface_hub.errors import GatedRepoError  # noqa: PLC0415
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError  # noqa: PLC0415
 
     try:
         if hub.model_info(model, timeout=TIMEOUT_S).gated:
             hub.auth_check(model)
     except GatedRepoError:
         return Access.GATED
+    except RepositoryNotFoundError:
+        return Access.HIDDEN
     except Exception:  # whatever its client raises where there is no network, or none is wanted
         return Access.AWAY
     return Access.OPEN
+
+
+def refusal(model: str, hub: Any = None) -> Exception | None:
+    """Why the hub does not give a model, as its client raises it; ``None`` where it does."""
+    if hub is None:
+        from huggingface_hub import HfApi  # noqa: PLC0415
+
+        hub = HfApi()
+    try:
+        hub.auth_check(model)
+    except Exception as error:
+        return error
+    return None
+
+
+def asker(ask: Callable[[str], Access] = access) -> Callable[[str], Access]:
+    """``access``, which leaves the hub in peace once it could not be reached: each try takes its time."""
+    away = False
+
+    def answer(model: str) -> Access:
+        nonlocal away
+        if away:
+            return Access.HERE if is_cached(model, os.environ) else Access.AWAY
+        found = ask(model)
+        away = found is Access.AWAY
+        return found
+
+    return answer
 
 
 def cache_folder(model: str, environment: Mapping[str, str]) -> Path:

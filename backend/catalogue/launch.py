@@ -9,10 +9,12 @@ from backend.catalogue.fit import Fit, Verdict, fit, pictures
 from backend.catalogue.machine import Gpu
 from backend.catalogue.memory import GIB, weights
 from backend.catalogue.recipe import Model, Recipe, find
+from backend.dialect import Dialect
 from backend.vllm_args import EnginePlan, flag_names
 
 REMOTE_CODE = "--trust-remote-code"
 CONTEXT = "--max-model-len"
+SPLIT = "--tensor-parallel-size"
 NO_VERSION = ""
 Pair = tuple[str, ...]  # a flag, and its value where it has one
 
@@ -37,8 +39,11 @@ def with_recipe(
         return dataclasses.replace(
             plan, notices=(*plan.notices, f"The recipe of {recipe.name} is not used: --config was given.")
         )
-    way = fit(recipe, model, gpus())
+    here = gpus()
+    way = fit(recipe, model, here)
     added = [pair for pair in flags(recipe, way) if pair[0] not in given]
+    if not here:  # a document's GPUs are no processors of a CPU
+        added = [pair for pair in added if pair[0] != SPLIT]
     head, tail = ("--model", model.id), plan.argv[2:]
     said = tuple(_remarks(recipe, model, way, given))
     return dataclasses.replace(
@@ -47,6 +52,7 @@ def with_recipe(
         model=model.id,
         notices=(*plan.notices, *_notices(recipe, added, given, version), *said),
         request=tuple(recipe.request.items()),
+        dialect=_dialect(recipe),
         remarks=said,
         weights_bytes=weights(model),
     )
@@ -87,6 +93,11 @@ def serve_line(recipe: Recipe, model: Model, way: Fit) -> str:
     pairs = [*flags(recipe, way), *remote]
     lines = [f"vllm serve {model.id}", *(shlex.join(pair) for pair in pairs)]
     return " \\\n  ".join(lines)
+
+
+def _dialect(recipe: Recipe) -> Dialect:
+    wants = recipe.messages
+    return Dialect(system="system" if wants.system_role else "user", image_place=wants.image_place)
 
 
 def _pair(name: str, value: object) -> Pair:

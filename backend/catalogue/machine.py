@@ -2,12 +2,15 @@
 
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 SMI = "nvidia-smi"
 QUERY = ("--query-gpu=index,uuid,name,memory.total,compute_cap", "--format=csv,noheader,nounits")
 SMI_TIMEOUT_S = 10.0
+AMD_DEVICE = Path("/dev/kfd")  # what ROCm computes through; there is none without such a GPU
 MIB = 2**20
 
 
@@ -28,6 +31,19 @@ def read_gpus(environment: Mapping[str, str], ask: Callable[[], str] | None = No
         Gpu(name, int(memory) * MIB, _number(capability))
         for _, _, name, memory, capability in _visible(found, environment.get("CUDA_VISIBLE_DEVICES"))
     )
+
+
+def names(gpus: Sequence[Gpu]) -> str:
+    """``NVIDIA H200``, ``4 x NVIDIA H200``, ``NVIDIA H200 and 2 x Tesla T4``."""
+    counts = Counter(gpu.name for gpu in gpus)
+    return " and ".join(name if count == 1 else f"{count} x {name}" for name, count in counts.items())
+
+
+def none_found(device: Path = AMD_DEVICE) -> str:
+    """Why there is no GPU to reckon with, as the end of a sentence."""
+    if device.exists():
+        return "no NVIDIA GPU was found, and of AMD's the memory is not known here"
+    return "no NVIDIA GPU was found whose memory is known"
 
 
 def _visible(found: Mapping[str, list[str]], named: str | None) -> list[list[str]]:

@@ -38,6 +38,14 @@ def needed(model: Model, tokens: int, gpus: int = 1, *, quantised: bool = False)
     return parts[0] + parts[1] * _copies(model, gpus) + WORKING * gpus
 
 
+def cache_tokens(model: Model, room: float, gpus: int = 1, *, quantised: bool = False) -> int | None:
+    """How many tokens the cache has where vLLM takes ``room`` bytes in all, over ``gpus`` of them."""
+    taken, each = weights(model, quantised=quantised), cache(model, 1)
+    if taken is None or each is None:
+        return None
+    return max(0, int((room - taken - WORKING * gpus) / (each * _copies(model, gpus))))
+
+
 def _copies(model: Model, gpus: int) -> int:
     """How often the cache lies in all: heads are shared out, but each GPU holds one at least; so with MLA."""
     if model.cache is None or model.cache.kv_heads is None:

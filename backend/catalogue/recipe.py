@@ -71,16 +71,17 @@ class Limits(_Frozen):
     tensor_parallel_size: int = Field(1, gt=0)
 
 
-class Dialect(_Frozen):
+class Messages(_Frozen):
     """How the family wants its messages, where that is known.
 
-    ``image_place``: where its prompt has the picture, relative to the words.
+    ``image_place``: where its prompt has the pictures of a message, relative to the words. ``system_role``:
+    whether its template writes a system message; one that leaves it out gets it before the first question.
+    ``reasoning_parser``: vLLM's, which tells its thinking from its answer.
     """
 
     image_place: Literal["before", "after"] | None = None
-    system_prompt: bool | None = None
+    system_role: bool = True
     reasoning_parser: str | None = None
-    box_dialect: str | None = None
 
 
 class Recipe(_Frozen):
@@ -114,7 +115,7 @@ class Recipe(_Frozen):
     limits: Limits = Limits()
     sampling: Mapping[str, float | int] = {}
     request: Mapping[str, Any] = {}
-    messages: Dialect = Dialect()
+    messages: Messages = Messages()
     sources: tuple[str, ...] = Field(min_length=1)
 
     @model_validator(mode="after")

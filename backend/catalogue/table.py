@@ -6,19 +6,34 @@ from typing import Any
 
 from backend.catalogue.fit import WANTED_CONTEXT, Fit, fit
 from backend.catalogue.launch import REMOTE_CODE, serve_line
-from backend.catalogue.machine import Gpu
+from backend.catalogue.machine import Gpu, names, none_found
 from backend.catalogue.memory import GIB, SHARE, cache, needed, weights
 from backend.catalogue.recipe import Model, Recipe, find, nearest, read_catalogue
 from backend.errors import ConfigError
 
 UNKNOWN = "?"  # in no source; docs/models.md says where these were looked for
+TEMPLATES = {
+    "hub": "the model's own",
+    "mistral": "Mistral's tokenizer writes the prompt",
+    "vllm": "vLLM's",
+    "own": "Sightline's",
+}
 HEAD = ("FAMILY", "MODEL", "LICENCE", "GATED", "GIB", "HERE")
+LEFT_OUT = ("FAMILY", "LICENCE", "GATED", "GIB")  # in this order, where there is no room
+GAP = "  "
 
 
 def answer(
-    words: Sequence[str], gpus: Sequence[Gpu], max_model_len: int | None = None, *, is_json: bool = False
+    words: Sequence[str],
+    gpus: Sequence[Gpu],
+    max_model_len: int | None = None,
+    *,
+    is_json: bool = False,
+    width: int | None = None,
 ) -> str:
     """What the command prints for its ``words``: none for the table, or ``show`` and a model.
+
+    ``width`` is the terminal's, in columns; none where it goes into a file.
 
     Raises:
         ConfigError: the words are others, or the catalogue has no such model.
@@ -26,7 +41,7 @@ def answer(
     recipes, wanted = read_catalogue(), max_model_len or WANTED_CONTEXT
     match words:
         case []:
-            return (as_json if is_json else as_text)(recipes, gpus, wanted)
+            return as_json(recipes, gpus, wanted) if is_json else as_text(recipes, gpus, wanted, width)
         case ["show", name]:
             if (found := find(name, recipes)) is None:
                 raise ConfigError(f"The catalogue has no model “{name}”.", nearest(name, recipes))
@@ -51,13 +66,19 @@ def as_json(recipes: Sequence[Recipe], gpus: Sequence[Gpu], wanted: int = WANTED
     return json.dumps(rows(recipes, gpus, wanted), ensure_ascii=False, indent=1)
 
 
-def as_text(recipes: Sequence[Recipe], gpus: Sequence[Gpu], wanted: int = WANTED_CONTEXT) -> str:
-    """The rows for people, and what the figures mean."""
+def as_text(
+    recipes: Sequence[Recipe], gpus: Sequence[Gpu], wanted: int = WANTED_CONTEXT, width: int | None = None
+) -> str:
+    """The rows for people, and what the figures mean; with fewer columns where the terminal is narrow."""
     cells = [HEAD, *(_cells(row) for row in rows(recipes, gpus, wanted))]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(HEAD))]
+    for name in LEFT_OUT:
+        if width is None or sum(_widths(cells)) + len(GAP) * (len(cells[0]) - 1) <= width:
+            break
+        column = cells[0].index(name)
+        cells = [row[:column] + row[column + 1 :] for row in cells]
+    widths = _widths(cells)
     lines = [
-        "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip()
-        for row in cells
+        GAP.join(word.ljust(wide) for word, wide in zip(row, widths, strict=True)).rstrip() for row in cells
     ]
     lines += ["", machine_line(gpus)]
     lines += [
@@ -66,6 +87,10 @@ def as_text(recipes: Sequence[Recipe], gpus: Sequence[Gpu], wanted: int = WANTED
         "“sightline models show MODEL” prints a model's facts and its line for vllm serve.",
     ]
     return "\n".join(lines)
+
+
+def _widths(cells: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(*cells, strict=True)]
 
 
 def show(recipe: Recipe, model: Model, gpus: Sequence[Gpu], wanted: int = WANTED_CONTEXT) -> str:
@@ -80,12 +105,14 @@ def show(recipe: Recipe, model: Model, gpus: Sequence[Gpu], wanted: int = WANTED
 def machine_line(gpus: Sequence[Gpu]) -> str:
     """The GPUs, in a sentence."""
     if not gpus:
-        return "This machine has no NVIDIA GPU that can be used."
-    smallest = min(gpu.memory for gpu in gpus) / GIB
-    return (
-        f"This machine: {len(gpus)} x {gpus[0].name}, {smallest:.0f} GiB each, of which vLLM takes "
-        f"{SHARE:.0%} by default."
-    )
+        return f"This machine: {none_found()}. A model that you name is started all the same."
+    sizes = [f"{gpu.memory / GIB:.0f}" for gpu in gpus]
+    told = f"{sizes[0]} GiB{' each' * (len(gpus) > 1)}"
+    first = ""
+    if len(set(sizes)) > 1:
+        told = f"{' and '.join(sizes)} GiB"
+        first = " It takes the first of them; CUDA_VISIBLE_DEVICES names others."
+    return f"This machine: {names(gpus)}, {told}, of which vLLM takes {SHARE:.0%} by default.{first}"
 
 
 def _pairs(recipes: Sequence[Recipe]) -> Iterator[tuple[Recipe, Model]]:
@@ -124,7 +151,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _facts(recipe: Recipe, model: Model, way: Fit) -> Iterator[tuple[str, str]]:
-    yield "sees", ", ".join(recipe.modalities) or "nothing"
+    yield "sees", ", ".join(recipe.modalities) or "text only"
     yield "licence", model.licence or "not found"
     yield "gated", {True: "yes", False: "no", None: "not found"}[model.gated]
     size, each = weights(model), cache(model, 1024)
@@ -143,6 +170,16 @@ def _facts(recipe: Recipe, model: Model, way: Fit) -> Iterator[tuple[str, str]]:
         )
     if recipe.by_transformers:
         yield "", "later ones run it by transformers' own code"
+    yield "class", ", ".join(recipe.architectures)
+    yield "template", TEMPLATES[recipe.template]
+    if recipe.prompt:
+        yield "prompt", recipe.prompt.replace("\n", "\\n")
+    elif recipe.placeholder:
+        yield "picture", recipe.placeholder
+    if not recipe.messages.system_role:
+        yield "system", "before the first question, as the template has no place for it"
+    if recipe.request:
+        yield "request", f"each has {json.dumps(dict(recipe.request))}"
     if recipe.needs_remote_code:
         yield "code", f"brings its own: {REMOTE_CODE} lets it run, which only you can decide"
     if recipe.note:

@@ -163,7 +163,7 @@ def test_auto_is_the_demo_where_there_is_no_gpu(run: Run, served: Served, tmp_pa
 
     assert (status, err) == (0, "")
     assert served.plan.is_demo
-    assert served.plan.reason == "auto: there is no NVIDIA GPU here"
+    assert served.plan.reason.startswith("auto: the small demo model, since no NVIDIA GPU was found")
 
 
 def test_without_a_command_it_serves_the_demo(run: Run, served: Served, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ REQUIRED = (
 VLLM = importlib.util.find_spec("vllm")
 needs_vllm = pytest.mark.skipif(VLLM is None, reason="vLLM is not installed: make install")
 # Where upstream's example has another sign than the model's class, which is what vLLM puts there.
-OTHER_SIGNS = {"aria": "<|fim_prefix|><|img|><|fim_suffix|>"}
+OTHER_SIGNS = {"<fim_prefix><|img|><fim_suffix>": "<|fim_prefix|><|img|><|fim_suffix|>"}  # of Aria
 # Where the class has it from the one of another module.
 INHERITED = {
     "bee": "llava_onevision",
@@ -173,7 +173,9 @@ def test_the_placeholder_is_the_one_of_vllms_class(recipe: Recipe) -> None:
     entry = tables()["_MULTIMODAL_MODELS"][recipe.architectures[0]]
     module = INHERITED.get(recipe.key) or str(entry[0])  # type: ignore[index]
     text = source(f"model_executor/models/{module}.py").replace("{i}", "1")
-    assert json.dumps(OTHER_SIGNS.get(recipe.key, recipe.placeholder), ensure_ascii=False) in text
+    assert (
+        json.dumps(OTHER_SIGNS.get(str(recipe.placeholder), recipe.placeholder), ensure_ascii=False) in text
+    )
 
 
 @needs_vllm
@@ -182,6 +184,14 @@ def test_the_reasoning_parsers_are_vllms() -> None:
     for recipe in RECIPES:
         if parser := recipe.messages.reasoning_parser:
             assert f'"{parser}"' in known, recipe.key
+
+
+@pytest.mark.parametrize("recipe", [r for r in PICTURES if r.placeholder and r.prompt], ids=ids)
+def test_the_pictures_stand_where_upstreams_prompt_has_them(recipe: Recipe) -> None:
+    assert recipe.prompt is not None
+    assert recipe.placeholder is not None
+    first = recipe.prompt.index(recipe.placeholder) < recipe.prompt.index("{question}")
+    assert recipe.messages.image_place == ("before" if first else "after")
 
 
 # Templates. Those of the hub's own files cannot be rendered here: they come with the model.
@@ -222,6 +232,13 @@ def test_a_template_gives_upstreams_prompt_for_one_picture(recipe: Recipe, file:
         wanted = recipe.prompt.format(question=question)
         assert " ".join(prompt.removeprefix("<s>").split()) == " ".join(wanted.split())
     assert prompt.count(question) == 1
+
+
+@pytest.mark.parametrize(("recipe", "file"), list(template_files()), ids=lambda one: getattr(one, "key", ""))
+def test_a_template_without_a_system_message_is_known(recipe: Recipe, file: Path) -> None:
+    prompt = render(file, [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Who?"}])
+    assert ("Be brief." in prompt) is recipe.messages.system_role
+    assert "Who?" in prompt
 
 
 def test_a_base_model_answers_a_system_and_a_user_message() -> None:

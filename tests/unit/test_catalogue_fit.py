@@ -14,12 +14,14 @@ from backend.catalogue.auto import ROOMY, candidates, choose
 from backend.catalogue.fit import Fit, Verdict, fit
 from backend.catalogue.hub import Access
 from backend.catalogue.launch import number, serve_line, with_recipe
-from backend.catalogue.machine import MIB, Gpu, read_gpus
-from backend.catalogue.memory import GIB, SHARE, WORKING, cache, needed, weights
+from backend.catalogue.machine import MIB, Gpu, none_found, read_gpus
+from backend.catalogue.memory import GIB, SHARE, WORKING, cache, cache_tokens, needed, weights
 from backend.catalogue.recipe import Model, Recipe, find, read_catalogue
 from backend.config import Settings
+from backend.dialect import Dialect
 from backend.start import plan_start
 from backend.vllm_args import DEMO_NAME, EnginePlan, plan_engine
+from bench import recipes
 
 RECIPES = read_catalogue()
 H200 = Gpu("NVIDIA H200", 143_771 * MIB, 9.0)  # what nvidia-smi says of one
@@ -64,9 +66,23 @@ def test_the_cache_of_one_h200_is_predicted_within_a_tenth() -> None:
     size, each = weights(model), cache(model, 1)
     assert size is not None
     assert each == 40 * 8 * 128 * 2 * 2
-    left = 0.8 * 139.8 * GIB - size - WORKING
-    assert left / each == pytest.approx(421_000, rel=0.1)
+    assert cache_tokens(model, 0.8 * 139.8 * GIB) == pytest.approx(421_000, rel=0.1)
+    assert cache_tokens(model, 0.8 * 139.8 * GIB, quantised=True) == pytest.approx(558_000, rel=0.1)
+    assert cache_tokens(model, size) == 0
+    assert cache_tokens(Model(id="a/b", parameters=1000), 1e12) is None
     assert size == pytest.approx(2 * 24.0e9, rel=0.1)
+
+
+@pytest.mark.parametrize("case", recipes.SHAPES)
+def test_the_catalogue_has_the_parameters_and_the_cache_of_the_published_shapes(case: str) -> None:
+    shapes, (_, model) = recipes.SHAPES[case], known(case)
+    assert recipes.parameters_of(shapes) == pytest.approx(model.parameters, rel=0.001)
+    assert model.cache is not None
+    assert (model.cache.layers, model.cache.kv_heads, model.cache.head_dim) == (
+        shapes["n_layers"],
+        shapes["n_kv_heads"],
+        shapes["head_dim"],
+    )
 
 
 def test_each_gpu_holds_a_head_at_least_and_the_whole_of_a_latent_cache() -> None:
@@ -186,7 +202,36 @@ def test_without_a_gpu_it_is_the_demo_model_and_nobody_is_asked() -> None:
         raise AssertionError(model)
 
     choice = choose(RECIPES, (), never)
-    assert (choice.model, choice.reason) == (None, "auto: there is no NVIDIA GPU here")
+    assert choice.model is None
+    assert choice.reason == (
+        "auto: the small demo model, since no NVIDIA GPU was found whose memory is known"
+    )
+
+
+def test_of_amds_gpus_it_says_that_it_knows_no_memory(tmp_path: Path) -> None:
+    device = tmp_path / "kfd"
+    assert none_found(device) == "no NVIDIA GPU was found whose memory is known"
+    device.touch()
+    assert none_found(device) == "no NVIDIA GPU was found, and of AMD's the memory is not known here"
+
+
+def test_of_different_gpus_vllm_takes_the_first() -> None:
+    mixed = (H200, Gpu("Tesla T4", 15_360 * MIB, 7.5))
+    choice = choose(RECIPES, mixed, free)
+    way = way_of(SMALL_31, mixed)
+
+    assert (way.verdict, way.gpus, way.context) == (Verdict.FITS, 1, 32_768)
+    assert choice.model is not None
+    assert choice.model.id == "mistralai/Mistral-Small-4-119B-2603"
+    assert choice.reason.startswith("auto: the largest that fits on 1 of NVIDIA H200 and Tesla T4, with ")
+    assert str(way_of(SMALL_31, mixed[::-1])) == "needs 8 GPUs"
+    assert table.machine_line((H200,) * 2) == (
+        "This machine: 2 x NVIDIA H200, 140 GiB each, of which vLLM takes 90% by default."
+    )
+    assert table.machine_line(mixed) == (
+        "This machine: NVIDIA H200 and Tesla T4, 140 and 15 GiB, of which vLLM takes 90% by default. It "
+        "takes the first of them; CUDA_VISIBLE_DEVICES names others."
+    )
 
 
 def test_auto_never_takes_what_brings_code_or_is_no_chat_model() -> None:
@@ -208,7 +253,7 @@ def test_auto_goes_on_to_the_next_where_a_model_is_gated() -> None:
     assert choice.model is not None
     assert asked == [one[1].id for one in candidates(RECIPES, gpus(80))[:2]]
     assert choice.model.id == asked[1]
-    assert choice.reason.endswith("; for larger ones its owner has not granted you access")
+    assert choice.reason.endswith("; for larger ones their owners have not granted you access")
 
 
 def test_without_the_hub_auto_takes_what_is_here_or_the_demo() -> None:
@@ -218,7 +263,29 @@ def test_without_the_hub_auto_takes_what_is_here_or_the_demo() -> None:
 
     assert choice.model is not None
     assert choice.model.id == here
-    assert (nothing.model, nothing.reason) == (None, "auto: the hub cannot be reached")
+    assert nothing.model is None
+    assert nothing.reason == (
+        "auto: the small demo model, since the hub cannot be reached, and nothing that fits GPU 80 GB is on "
+        "this machine already"
+    )
+
+
+def test_a_hub_that_cannot_be_reached_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    asked: list[str] = []
+
+    def away(model: str) -> Access:
+        asked.append(model)
+        return Access.AWAY
+
+    ask = hub.asker(away)
+    assert [ask(name) for name in ("a/b", "c/d")] == [Access.AWAY] * 2
+    assert asked == ["a/b"]
+    snapshot = tmp_path / "hub" / "models--e--f" / "snapshots" / "1"
+    snapshot.mkdir(parents=True)
+    (snapshot / "model.safetensors").write_bytes(b"weights")
+    assert ask("e/f") is Access.HERE
 
 
 def test_auto_heeds_the_installed_vllm() -> None:
@@ -251,7 +318,7 @@ class Hub:
 
 def test_the_hub_says_whether_a_model_can_be_had(tmp_path: Path) -> None:
     from httpx2 import Request, Response
-    from huggingface_hub.errors import GatedRepoError
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     refused = GatedRepoError("gated", response=Response(403, request=Request("GET", "https://hub.example")))
     empty = {"HF_HOME": str(tmp_path)}
@@ -259,6 +326,12 @@ def test_the_hub_says_whether_a_model_can_be_had(tmp_path: Path) -> None:
     assert hub.access("a/b", empty, Hub("auto")) is Access.OPEN, "the token has access"
     assert hub.access("a/b", empty, Hub("auto", refused)) is Access.GATED
     assert hub.access("a/b", empty, Hub(ConnectionError("no network"))) is Access.AWAY
+    hidden = RepositoryNotFoundError(
+        "absent", response=Response(404, request=Request("GET", "https://hub.example"))
+    )
+    assert hub.access("a/b", empty, Hub(hidden)) is Access.HIDDEN
+    assert hub.refusal("a/b", Hub("auto", refused)) is refused
+    assert hub.refusal("a/b", Hub()) is None
 
 
 def test_a_model_in_the_cache_is_here_once_it_is_whole(tmp_path: Path) -> None:
@@ -353,8 +426,10 @@ def test_without_a_gpu_the_documents_own_limits_hold() -> None:
     assert plan.argv[2:] == (
         *("--mm-processor-kwargs", '{"size": {"shortest_edge": 12544, "longest_edge": 47040000}, "fps": 1}'),
         *("--enforce-eager", "--reasoning-parser", "glm45", "--max-model-len", "4096"),
-        *("--max-num-seqs", "2", "--limit-mm-per-prompt", '{"image": 1}', "--tensor-parallel-size", "4"),
+        *("--max-num-seqs", "2", "--limit-mm-per-prompt", '{"image": 1}'),
     )
+    line = serve_line(*known("zai-org/GLM-4.5V"), way_of("zai-org/GLM-4.5V", ()))
+    assert line.endswith("--tensor-parallel-size 4"), "it is for a machine with GPUs"
 
 
 @pytest.mark.parametrize(
@@ -397,6 +472,13 @@ def test_a_base_model_gets_its_transcript_and_where_to_stop() -> None:
     template = plan.argv[plan.argv.index("--chat-template") + 1]
     assert Path(template).is_file()
     assert dict(plan.request) == {"stop": ["\nUser:"]}
+
+
+def test_a_model_gets_its_messages_as_its_family_wants_them() -> None:
+    assert launched("baidu/ERNIE-4.5-VL-28B-A3B-PT").dialect == Dialect(image_place="after")
+    assert launched("Salesforce/blip2-opt-2.7b").dialect == Dialect(system="user")
+    assert launched("Qwen/Qwen3-VL-8B-Instruct").dialect == Dialect(image_place="before")
+    assert launched("owner/model").dialect == Dialect()
 
 
 def test_code_of_a_model_is_never_trusted_for_the_person() -> None:
@@ -453,7 +535,7 @@ def test_the_line_for_vllm_serve_has_every_flag(recipe: Recipe) -> None:
 @pytest.fixture
 def start(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[..., EnginePlan]:
     def plan(model: str, machine: tuple[Gpu, ...], answer: Access = Access.OPEN) -> EnginePlan:
-        monkeypatch.setattr("backend.start.access", lambda name: answer)
+        monkeypatch.setattr("backend.start.asker", lambda: lambda name: answer)
         engine = plan_start(settings, model, (), {}, has_vllm=True, gpus=lambda: machine).engine
         assert engine is not None
         return engine
@@ -505,8 +587,26 @@ def test_the_table_has_a_row_for_each_model_and_says_what_is_not_known() -> None
     )
     ids = [model.id for recipe in RECIPES for model in recipe.models]
     assert all(f" {name} " in text for name in ids)
-    assert "This machine: 1 x GPU 24 GB, 22 GiB each" in text
+    assert "This machine: GPU 24 GB, 22 GiB, of which" in text
     assert "no NVIDIA GPU" in table.as_text(RECIPES, ())
+
+
+@pytest.mark.parametrize(
+    ("width", "head"),
+    [
+        (None, ["FAMILY", "MODEL", "LICENCE", "GATED", "GIB", "HERE"]),
+        (150, ["MODEL", "LICENCE", "GATED", "GIB", "HERE"]),
+        (100, ["MODEL", "GATED", "GIB", "HERE"]),
+        (85, ["MODEL", "GIB", "HERE"]),
+        (80, ["MODEL", "HERE"]),
+        (40, ["MODEL", "HERE"]),
+    ],
+)
+def test_a_narrow_terminal_gets_fewer_columns(width: int | None, head: list[str]) -> None:
+    first, *rows, _, _, _, _ = table.as_text(RECIPES, gpus(24), width=width).splitlines()
+    assert first.split() == head
+    assert len(rows) == sum(len(recipe.models) for recipe in RECIPES)
+    assert width in (None, 40) or max(map(len, rows)) <= width
 
 
 def test_the_table_for_programs() -> None:
@@ -520,11 +620,23 @@ def test_the_table_for_programs() -> None:
 
 def test_one_model_is_shown_with_all_that_is_known() -> None:
     told = table.show(*known("naver-hyperclovax/HyperCLOVAX-SEED-Vision-Instruct-3B"), ())
-    assert "licence      not found" in told
+    assert "licence      HyperCLOVAX SEED" in told
+    assert "template     the model's own" in told
+    assert "gated        no" in told
     assert "vLLM         to 0.28.0" in told
     assert "--trust-remote-code lets it run, which only you can decide" in told
     assert told.endswith("--trust-remote-code")
+    recipe, _ = known("blip-2")
+    bare = table.show(recipe, Model(id="owner/model"), ())
+    assert "licence      not found" in bare
+    assert "gated        not found" in bare
+    assert "template     vLLM's" in bare
+    assert "prompt       Question: {question} Answer:" in bare
+    assert "system       before the first question" in bare
+    stopped = table.show(*known("glm-4v"), ())
+    assert 'request      each has {"stop_token_ids": [151329, 151336, 151338]}' in stopped
     other = table.show(*known(SMALL_31), (H200,))
+    assert "template     Mistral's tokenizer writes the prompt" in other
     assert "gated        yes" in other
     assert "weights      44.7 GiB (bfloat16)" in other
     assert "cache        160 MiB for each 1,024 tokens" in other

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from backend import inprocess, vllm_entry, vllm_log
+from backend.catalogue.download import NO_BREAK
+from backend.dialect import Dialect
 from backend.errors import EngineDiedError, EngineUnavailableError
 from backend.inprocess import InProcessEngine
 from backend.types import ChatRequest, EngineState, Message, ModelInfo, Text
@@ -108,6 +110,21 @@ async def refusal(engine: InProcessEngine) -> Exception:
     raise AssertionError("it answered")
 
 
+def test_the_model_is_asked_as_its_recipe_says(
+    vllm: StrawVllm, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(inprocess, "OpenAIEngine", lambda *_, **known: asked.append(known))
+    wants = {"request": (("stop", ["x"]),), "dialect": Dialect(image_place="after")}
+    engine = InProcessEngine(replace(plan_engine("owner/model", []), **wants), log)
+    engine.start()
+    wait_for(engine, EngineState.READY)
+    engine.stop()
+
+    [known] = asked
+    assert (known["extra"], known["dialect"]) == ({"stop": ["x"]}, Dialect(image_place="after"))
+
+
 # Failing
 
 
@@ -125,6 +142,31 @@ async def test_every_request_to_a_failed_engine_meets_an_error_of_its_own(
     assert len({id(error) for error in (*errors, engine.error)}) == 4
     assert engine.error
     assert engine.error.__traceback__ is None, "it holds on to the requests that met it"
+
+
+@pytest.mark.parametrize(
+    ("refused", "told"),
+    [
+        (type("GatedRepoError", (Exception,), {})("401"), "This model is gated: its owner must grant"),
+        (type("RepositoryNotFoundError", (Exception,), {})("401"), "The Hugging Face hub has no model"),
+        (ConnectionError("refused"), "The model is not on this machine, and the"),
+        (ValueError("odd"), vllm_log.NOT_READABLE),
+        (None, vllm_log.NOT_READABLE),
+    ],
+)
+def test_where_vllm_says_only_that_it_found_no_settings_the_hub_is_asked_why(
+    engine: InProcessEngine,
+    vllm: StrawVllm,
+    monkeypatch: pytest.MonkeyPatch,
+    refused: Exception | None,
+    told: str,
+) -> None:
+    monkeypatch.setattr(inprocess, "refusal", lambda model: refused if model == "owner/model" else None)
+    vllm.error = ValueError("Failed to load mistral 'params.json' config for model owner/model.")
+    engine.start()
+    wait_for(engine, EngineState.FAILED)
+
+    assert str(engine.error).startswith(told)
 
 
 async def test_a_request_that_waits_learns_that_the_start_failed(
@@ -250,10 +292,13 @@ async def test_while_the_model_is_downloaded_it_tells_how_far_it_is(
     blobs.mkdir(parents=True)
     (blobs / "weights.incomplete").write_bytes(bytes(1000))
     vllm.may_start.clear()
-    engine = InProcessEngine(replace(plan_engine("owner/model", []), weights_bytes=2 * 10**9), log)
+    plan = replace(plan_engine("owner/model", []), weights_bytes=2 * 10**9, remarks=("Too large.",))
+    engine = InProcessEngine(plan, log)
     engine.start()
     try:
-        assert (await engine.capabilities()).stage == "Downloading the model: 0.0 of about 2.0 GB"
+        assert (await engine.capabilities()).models == (ModelInfo("owner/model", remarks=("Too large.",)),)
+        stage = (await engine.capabilities()).stage
+        assert stage.replace(NO_BREAK, " ") == "Downloading the model: 1 kB of about 2.0 GB"
         (blobs / "weights.incomplete").unlink()
         assert (await engine.capabilities()).stage == "Starting vLLM"
     finally:

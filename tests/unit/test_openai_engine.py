@@ -9,7 +9,7 @@ import threading
 import weakref
 from contextlib import AbstractContextManager, aclosing
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import fault_plays
 import fault_server
@@ -32,6 +32,7 @@ from backend.types import (
     Image,
     Message,
     ModelInfo,
+    Part,
     ReasoningDelta,
     Sampling,
     Text,
@@ -326,6 +327,42 @@ def test_pictures_travel_as_bytes_in_their_order_among_the_text() -> None:
             {"type": "text", "text": "Which is which?"},
         ],
     }
+
+
+@pytest.mark.parametrize(
+    ("given", "place", "sent"),
+    [
+        ((Text("Which?"), CAT, DOG), "before", (CAT, DOG, Text("Which?"))),
+        ((CAT, DOG, Text("Which?"), Text("Well?")), "after", (Text("Which?"), Text("Well?"), CAT, DOG)),
+        ((CAT, Text("Which?")), "before", (CAT, Text("Which?"))),
+        ((Text("Which?"), CAT), None, (Text("Which?"), CAT)),
+        ((Text("This,"), CAT, Text("or this?"), DOG), "before", (Text("This,"), CAT, Text("or this?"), DOG)),
+        ((CAT, DOG), "after", (CAT, DOG)),
+    ],
+)
+def test_pictures_go_where_a_model_wants_them_unless_they_stand_among_the_words(
+    given: tuple[Part, ...], place: Literal["before", "after"] | None, sent: tuple[Part, ...]
+) -> None:
+    [arranged] = wire_messages([Message("user", given)], Dialect(image_place=place))
+    assert arranged == wire_messages([Message("user", sent)])[0]
+
+
+async def test_what_is_known_of_a_model_beforehand_is_kept_beside_what_its_list_tells(
+    upstream: Upstream,
+) -> None:
+    http = httpx2.AsyncClient(transport=AsgiTransport(upstream, asyncio.get_running_loop()))
+    known = Dialect(system="user", image_place="after")
+    engine = OpenAIEngine(Server("", "http://in-process/v1", ""), http_client=http, dialect=known)
+    upstream.refuses(200, {"object": "list", "data": [{"id": "served", "owned_by": "vllm"}]})
+    assert [model.id for model in (await engine.capabilities()).models] == ["served"]
+
+    upstream.content_type, upstream.steps = b"text/event-stream", [text("A cat."), END]
+    asked = (Message("system", (Text("Be brief."),)), Message("user", (CAT, Text("What is it?"))))
+    await events(engine, ChatRequest("served", asked))
+
+    [sent] = upstream.requests[-1]["messages"]
+    assert sent["role"] == "user"
+    assert [part["type"] for part in sent["content"]] == ["text", "text", "image_url"]
 
 
 def test_text_alone_is_a_plain_string() -> None:

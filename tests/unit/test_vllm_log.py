@@ -67,7 +67,8 @@ def test_a_second_start_in_the_same_log_begins_anew() -> None:
     assert stage(log) == "Loading the weights"
 
 
-GATED = "This model is gated"
+GATED = "This model is gated: its owner"
+NO_ACCESS = "This model is gated, and the token in HF_TOKEN has no access"
 UNKNOWN_NAME = "The Hugging Face hub has no model of this name"
 OFFLINE = "The model is not on this machine, and the Hugging Face hub cannot be reached"
 CONVERSATION = "There is too little memory for one conversation"
@@ -87,6 +88,11 @@ CAUSES = [
         GATED,
     ),
     (
+        "huggingface_hub.errors.GatedRepoError: 403 Client Error. (Request ID: Root=1-68) Access to model "
+        "owner/gated is restricted and you are not in the authorized list. Visit its page to ask for access.",
+        NO_ACCESS,
+    ),
+    (
         "OSError: You are trying to access a gated repo. Make sure to have access to it at "
         "https://huggingface.co/google/gemma-3-4b-it.",
         GATED,
@@ -94,6 +100,12 @@ CAUSES = [
     (
         "huggingface_hub.errors.RepositoryNotFoundError: 404 Client Error. (Request ID: Root=1-68) "
         "Repository Not Found for url: https://huggingface.co/api/models/owner/absent.",
+        UNKNOWN_NAME,
+    ),
+    (
+        "huggingface_hub.errors.RepositoryNotFoundError: 401 Client Error. Repository Not Found for url: "
+        "https://huggingface.co/owner/absent. If you are trying to access a private or gated repo, make sure "
+        "you are authenticated.",
         UNKNOWN_NAME,
     ),
     (
