@@ -104,7 +104,7 @@ def serve(
     "vllm serve MODEL …" work here too. --help-engine lists them.
     """
     from backend.inprocess import leave_a_load_behind
-    from backend.store_disk import sole_use
+    from backend.store_disk import emptied, sole_use
 
     settings = _settings(flags, env_file)
     if help_engine:
@@ -118,8 +118,8 @@ def serve(
         for notice in plan.engine.notices:
             console.info(notice)
         _prepare_vllm(settings, local_model=plan.engine.is_local)
-    os.environ["GRADIO_TEMP_DIR"] = str(settings.data_dir / "uploads")
-    with sole_use(settings.data_dir):
+    os.environ["GRADIO_TEMP_DIR"] = str(settings.chats_dir / "uploads")
+    with sole_use(settings.data_dir), emptied(settings.temporary_dir):
         from ui import server  # after the environment, which Gradio reads when it is imported
 
         server.serve(settings, plan)

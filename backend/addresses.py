@@ -181,8 +181,8 @@ def check_host(host: str, port: int | None, *, any_port: bool) -> str:
     """
     if port is not None and not (1 <= port <= 65535 if any_port else port in PORTS):
         raise Refusal(
-            f"names port {port}, which is not one where pictures are fetched.",
-            f"Use an address without a port. {SAVE} Other ports need --allow-private-addresses.",
+            f"names port {port}; others than 80 and 443 are asked only with --allow-private-addresses.",
+            "Leave the port out, or save the picture and add the file.",
         )
     host = host.removesuffix(".")  # TLS knows no final dot (RFC 6066, 3)
     if is_literal(host):
@@ -215,8 +215,8 @@ def check_answers(answers: Sequence[str], *, allow_private: bool) -> list[str]:
         addresses = []
     if not addresses or not all(_may_dial(address, allow_private) for address in addresses):
         raise Refusal(
-            "does not lead to a public web site.",
-            f"Check the address. {SAVE} Private and local addresses need --allow-private-addresses.",
+            "does not lead to a public web site; others are asked only with --allow-private-addresses.",
+            "Check the address, or save the picture and add the file.",
         )
     return list(dict.fromkeys(map(str, addresses)))
 

@@ -3,14 +3,28 @@
 import os
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from dotenv import load_dotenv
-from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from backend.errors import ConfigError
-from backend.types import DecoderLimits, FetchLimits, ImageLimits, ImportLimits, StreamLimits
+from backend.types import (
+    DecoderLimits,
+    FetchLimits,
+    ImageLimits,
+    ImportLimits,
+    StoreLimits,
+    StreamLimits,
+)
 
 ENV_PREFIX = "SIGHTLINE_"
 MEGA = 1_000_000
@@ -105,6 +119,23 @@ class Settings(BaseSettings):
         "postgresql+psycopg://user:password@host/name. SIGHTLINE_DATABASE_URL keeps the password out of the "
         "list of processes.",
     )
+    history: Literal["on", "off"] | None = Field(
+        None,
+        description="off: chats are in memory, and gone when the app ends or their visitor has been away. "
+        "[default: on; in a Hugging Face Space off, unless there is a --database-url]",
+    )
+    history_idle_minutes: float = Field(
+        60.0, gt=0, description="With --history off: minutes without a message after which one's chats go."
+    )
+    keep_days: float | None = Field(
+        None, gt=0, description="Days without a message after which a chat goes. [default: none goes]"
+    )
+    max_visitor_mb: int = Field(
+        2000, ge=1, description="Megabytes that the chats of one visitor may take, pictures included."
+    )
+    max_history_mb: int = Field(
+        20_000, ge=1, description="Megabytes that all chats together may take, pictures included."
+    )
     allowed_hosts: Words = Field(
         (),
         description="Further host names under which people reach the app (behind a proxy), comma-separated.",
@@ -194,6 +225,26 @@ class Settings(BaseSettings):
     )
     api_max_tokens: int = Field(8192, ge=1, description="Tokens that an answer of --api may have.")
     api_max_choices: int = Field(4, ge=1, description="Answers that one request of --api may ask for (n).")
+
+    @property
+    def keeps_history(self) -> bool:
+        """Whether chats outlive the app."""
+        is_kept = "SPACE_ID" not in os.environ or self.database_url is not None
+        return is_kept if self.history is None else self.history == "on"
+
+    @property
+    def temporary_dir(self) -> Path:
+        """Where things are that go when the app ends."""
+        return self.data_dir / "temporary"
+
+    @property
+    def chats_dir(self) -> Path:
+        """Where chats and their pictures are, and files that wait to be sent."""
+        return self.data_dir if self.keeps_history else self.temporary_dir
+
+    @property
+    def store_limits(self) -> StoreLimits:
+        return StoreLimits(self.max_visitor_mb * MEGA, self.max_history_mb * MEGA)
 
     @property
     def image_limits(self) -> ImageLimits:

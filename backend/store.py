@@ -10,12 +10,13 @@ All methods block, and may be called from any thread.
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Self
 
-from sqlalchemy import ColumnElement, Engine, select
+from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session, undefer
+from sqlalchemy.pool import StaticPool
 
 from backend.errors import StoreError
 from backend.migrations import bring_up_to_date
@@ -27,8 +28,10 @@ from backend.store_branches import (
     shown_rows,
     versions,
 )
-from backend.store_disk import WRITE, Pictures, explained, open_engine
+from backend.store_disk import WRITE, Pictures, explained, open_engine, open_memory
 from backend.store_history import turns
+from backend.store_limits import check_room
+from backend.store_removal import Removal
 from backend.store_rows import (
     Role,
     append,
@@ -37,6 +40,7 @@ from backend.store_rows import (
     chat_row,
     check_images,
     check_messages,
+    check_seen,
     checked_id,
     first_words,
     image_ref,
@@ -49,28 +53,50 @@ from backend.store_rows import (
     stored,
     title_of,
 )
-from backend.store_schema import ChatRow, ImageRow, MessageImageRow, MessageRow
+from backend.store_schema import ChatRow, ImageRow, MessageRow
 from backend.store_search import has_terms, terms_of
-from backend.types import ChatInfo, Image, ImageRef, Message, MessageStatus, Stats, StoredMessage
+from backend.types import (
+    ChatInfo,
+    Image,
+    ImageRef,
+    Message,
+    MessageStatus,
+    Stats,
+    StoredMessage,
+    StoreLimits,
+)
 
 
 class Store:
     """The chats of everyone. Made by ``open``; every method raises StoreError when the disk refuses."""
 
-    def __init__(self, engine: Engine, pictures: Pictures) -> None:
+    def __init__(self, engine: Engine, pictures: Pictures, limits: StoreLimits) -> None:
         self._engine = engine
         self._writer = engine.execution_options(**{WRITE: True})
         self._pictures = pictures
+        self._limits = limits
         self.branches = Branches(self._write)
+        self.removal = Removal(self._write, pictures)
         # One writer at a time. This spares SQLite its polling for the write lock, and it keeps deleting
         # a picture's file apart from adding the same picture again. BEGIN IMMEDIATE does the same between
         # processes, and an advisory lock where they share a PostgreSQL (store_disk.py), since files are
         # written and removed inside a write transaction only.
         self._lock = threading.RLock()
+        # In memory there is one connection for all.
+        self._reading = self._lock if isinstance(engine.pool, StaticPool) else nullcontext()
 
     @classmethod
-    def open(cls, folder: Path, database_url: str | None = None) -> Self:
+    def open(
+        cls,
+        folder: Path,
+        database_url: str | None = None,
+        *,
+        in_memory: bool = False,
+        limits: StoreLimits | None = None,
+    ) -> Self:
         """Open or create the store in ``folder``; the database is a file in it unless a URL says otherwise.
+
+        ``in_memory``: the database is nowhere else, and the pictures are in the folder all the same.
 
         Raises:
             StoreError: the folder or the database cannot be used, or a newer version wrote it.
@@ -78,7 +104,8 @@ class Store:
         with explained():
             # A folder that was there before may serve others too: only what is ours gets our permissions.
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            store = cls(open_engine(folder, database_url), Pictures(folder / "images"))
+            engine = open_memory() if in_memory else open_engine(folder, database_url)
+            store = cls(engine, Pictures(folder / "images"), limits or StoreLimits())
         try:
             with store._write() as session:
                 bring_up_to_date(session.connection())
@@ -169,11 +196,11 @@ class Store:
 
         The files of pictures go too, unless another message of anyone has them.
         """
-        self._remove(ChatRow.deleted_at <= time.time() - older_than_s)
+        self.removal.deleted(older_than_s)
 
     def forget(self, owner: str) -> None:
         """Remove for good, and at once, all chats of an owner."""
-        self._remove(ChatRow.owner == owner)
+        self.removal.of(owner)
 
     def messages(self, owner: str, chat_id: str) -> list[StoredMessage]:
         """The branch that the chat shows, from its beginning.
@@ -198,27 +225,32 @@ class Store:
         max_messages: int,
         max_images: int,
         instead_of: str | None = None,
+        seen: str = "",
         is_new: bool = False,
     ) -> tuple[StoredMessage, StoredMessage]:
         """Store a question with its pictures, and the reply to it, empty and streaming: both or neither.
 
-        They come after the messages that the chat shows; or beside the question ``instead_of``, which stays
-        with all that follows it, and is shown no more. A chat that ``is_new`` begins with them.
+        They come after the messages that the chat shows, of which ``seen`` has to be the last, if it is
+        given; or beside the question ``instead_of``, which stays with all that follows it, and is shown no
+        more. A chat that ``is_new`` begins with them.
 
         Raises:
-            NotFoundError: the owner has no such chat, or it shows no such question.
-            LimitError: the chat would have more messages or pictures than it may; nothing is stored.
+            NotFoundError: the owner has no such chat, or it has no such question.
+            InputError: the chat ends with another message than the one that was seen.
+            LimitError: the chat, all of the owner's, or all together would be larger than they may; nothing
+                is stored.
         """
         with self._writing_files() as (session, write_file):
             chat = (begin_chat if is_new else chat_row)(session, owner, chat_id)
             check_messages(chat, 2, max_messages)
-            if images or instead_of:
-                earlier = shown_rows(session, chat)
-                if instead_of:
-                    earlier = before_question(earlier, instead_of)
-                    chat.leaf_id = earlier[-1].id if earlier else None
-                if images:
-                    check_images(len(images) + sum(len(row.images) for row in earlier), max_images)
+            check_room(session, self._limits, owner, images, len(text))
+            if instead_of:
+                chat.leaf_id = before_question(session, chat, instead_of)
+            else:
+                check_seen(chat, seen)
+            if images:
+                earlier = sum(len(row.images) for row in shown_rows(session, chat))
+                check_images(len(images) + earlier, max_images)
             for image in images:
                 write_file(image)
             question = append(session, chat, "user", MessageStatus.COMPLETE, model)
@@ -233,8 +265,14 @@ class Store:
     def import_chat(
         self, owner: str, title: str, messages: Sequence[tuple[Role, str, Sequence[Image]]]
     ) -> ChatInfo:
-        """Store a new chat, marked as imported, of messages that were said elsewhere: all or none."""
+        """Store a new chat, marked as imported, of messages that were said elsewhere: all or none.
+
+        Raises:
+            LimitError: the owner's chats, or all together, would be larger than they may.
+        """
+        brought = [image for _, _, images in messages for image in images]
         with self._writing_files() as (session, write_file):
+            check_room(session, self._limits, owner, brought, sum(len(text) for _, text, _ in messages))
             chat = begin_chat(session, owner, new_id())
             chat.imported = True
             for role, text, images in messages:
@@ -279,7 +317,7 @@ class Store:
         removed for good, and pictures that a deletion or a question left behind halfway as well.
         """
         self.remove_deleted()
-        self._remove_unused()
+        self.removal.unused_pictures()
         with self._write() as session:
             self._pictures.remove_unfinished()
             query = select(MessageRow).where(MessageRow.status == MessageStatus.STREAMING.value)
@@ -321,31 +359,6 @@ class Store:
             earlier = [row for row in rows if before is None or row.position < before]
             return turns(earlier, self._pictures, continued)
 
-    def _remove(self, which: ColumnElement[bool]) -> None:
-        """Remove chats, and the files of their pictures that no other message of anyone has."""
-        with self._lock:
-            with self._write() as session:
-                hashes: set[str] = set()
-                for chat in session.scalars(select(ChatRow).where(which)).all():
-                    hashes |= {image.sha256 for row in all_rows(session, chat) for image in row.images}
-                    session.delete(chat)
-            # A second transaction, so that a crash in between leaves pictures without messages, which
-            # the next start removes, and never messages without pictures.
-            if hashes:
-                self._remove_unused(hashes)
-
-    def _remove_unused(self, hashes: set[str] | None = None) -> None:
-        """Remove those pictures, or any, that no message of anyone refers to: the file, then the row."""
-        unused = select(ImageRow).where(
-            ~select(MessageImageRow.sha256).where(MessageImageRow.sha256 == ImageRow.sha256).exists()
-        )
-        if hashes is not None:
-            unused = unused.where(ImageRow.sha256.in_(hashes))
-        with self._write() as session:
-            for row in session.scalars(unused).all():
-                self._pictures.remove(row)
-                session.delete(row)
-
     @contextmanager
     def _writing_files(self) -> Iterator[tuple[Session, Callable[[Image], None]]]:
         """A transaction, and what writes a picture's file if it is new; undone together.
@@ -378,7 +391,7 @@ class Store:
 
     @contextmanager
     def _read(self) -> Iterator[Session]:
-        with explained(), Session(self._engine) as session, session.begin():
+        with explained(), self._reading, Session(self._engine) as session, session.begin():
             yield session
 
     @contextmanager

@@ -5,6 +5,7 @@ siblings, of which the chat shows one. Positions count all messages of a chat in
 came, so they grow along each branch.
 """
 
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 
@@ -12,16 +13,28 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from backend.errors import InputError
-from backend.store_rows import append, chat_row, check_messages, not_found, storable, stored
+from backend.store_rows import (
+    append,
+    chat_row,
+    check_messages,
+    check_seen,
+    checked_id,
+    first_words,
+    not_found,
+    storable,
+    stored,
+)
 from backend.store_schema import ChatRow, MessageRow
+from backend.store_search import in_title, messages_with, terms_of
 from backend.types import MessageStatus, StoredMessage
 
 Versions = dict[str, tuple[str, ...]]  # of each message: the ids of it and its siblings, oldest first
 
 
 def all_rows(session: Session, chat: ChatRow) -> Sequence[MessageRow]:
-    """The messages of all branches, in the order in which they came."""
+    """The messages of all branches, in the order in which they came; but those that were deleted."""
     query = select(MessageRow).where(MessageRow.owner == chat.owner, MessageRow.chat_id == chat.id)
+    query = query.where(MessageRow.deleted_at.is_(None))
     return session.scalars(query.order_by(MessageRow.position)).all()
 
 
@@ -63,16 +76,39 @@ def newest_leaf(rows: Sequence[MessageRow], message_id: str) -> str:
     return message_id
 
 
-def before_question(rows: Sequence[MessageRow], question_id: str) -> list[MessageRow]:
-    """What comes before this question of a branch.
+def before_question(session: Session, chat: ChatRow, question_id: str) -> str | None:
+    """The message that this question of the chat follows, on whichever branch; none where it is the first.
 
     Raises:
-        NotFoundError: the branch has no such question.
+        NotFoundError: the chat has no such question.
     """
-    for place, row in enumerate(rows):
-        if row.id == question_id and row.role == "user":
-            return list(rows[:place])
-    raise not_found("message")
+    row = message_row(session, chat, question_id)
+    if row.role != "user" or row.deleted_at is not None:
+        raise not_found("message")
+    return row.parent_id
+
+
+def message_row(session: Session, chat: ChatRow, message_id: str) -> MessageRow:
+    """A message of the chat, one that was deleted too.
+
+    Raises:
+        NotFoundError: the chat has no such message.
+    """
+    row = session.get(MessageRow, checked_id(message_id, "message"))
+    if row is None or (row.owner, row.chat_id) != (chat.owner, chat.id):
+        raise not_found("message")
+    return row
+
+
+def with_all_after(rows: Sequence[MessageRow], message_id: str) -> list[MessageRow]:
+    """The message and all that follow it, on every branch."""
+    ids = {message_id}
+    found = []
+    for row in rows:  # in their order, in which none comes before the one that it follows
+        if row.id in ids or row.parent_id in ids:
+            ids.add(row.id)
+            found.append(row)
+    return found
 
 
 def last_reply(session: Session, chat: ChatRow) -> MessageRow:
@@ -96,15 +132,19 @@ class Branches:
     def __init__(self, write: Callable[[], AbstractContextManager[Session]]) -> None:
         self._write = write
 
-    def retry(self, owner: str, chat_id: str, model: str, *, max_messages: int) -> StoredMessage:
+    def retry(
+        self, owner: str, chat_id: str, model: str, *, max_messages: int, seen: str = ""
+    ) -> StoredMessage:
         """Begin another reply beside the last one, to the same question; one that has nothing goes.
 
         Raises:
             NotFoundError: the owner has no such chat, or it does not end with a reply.
+            InputError: it ends with another than the one that was ``seen``, if that is given.
             LimitError: the chat would have more messages than it may.
         """
         with self._write() as session:
             chat = chat_row(session, owner, chat_id)
+            check_seen(chat, seen)
             last = last_reply(session, chat)
             chat.leaf_id = last.parent_id
             if last.text or last.reasoning:
@@ -114,15 +154,16 @@ class Branches:
             reply = append(session, chat, "assistant", MessageStatus.STREAMING, model)
             return stored(reply, versions(all_rows(session, chat))[reply.id])
 
-    def resume(self, owner: str, chat_id: str, model: str) -> StoredMessage:
+    def resume(self, owner: str, chat_id: str, model: str, *, seen: str = "") -> StoredMessage:
         """Let the last reply, which had not come to its end, stream again with what it has.
 
         Raises:
             NotFoundError: the owner has no such chat, or it does not end with a reply.
-            InputError: that reply is whole, or has no text.
+            InputError: that reply is whole, has no text, or is another than the one that was ``seen``.
         """
         with self._write() as session:
             chat = chat_row(session, owner, chat_id)
+            check_seen(chat, seen)
             last = last_reply(session, chat)
             if not stored(last).is_cut:
                 raise InputError("There is nothing to continue here.", "Ask a question, or press Retry.")
@@ -141,6 +182,78 @@ class Branches:
         with self._write() as session:
             chat = chat_row(session, owner, chat_id)
             chat.leaf_id = newest_leaf(all_rows(session, chat), message_id)
+
+    def show_words(self, owner: str, chat_id: str, query: str) -> None:
+        """Turn to the newest message with the words of a search, unless the title or what is shown has them.
+
+        Raises:
+            NotFoundError: the owner has no such chat.
+        """
+        terms = terms_of(query)
+        with self._write() as session:
+            chat = chat_row(session, owner, chat_id)
+            if not terms or in_title(session, chat, terms):
+                return
+            rows = all_rows(session, chat)
+            having = messages_with(session, chat, terms)
+            found = [row.id for row in rows if row.id in having]
+            if found and having.isdisjoint(row.id for row in branch(rows, chat.leaf_id)):
+                chat.leaf_id = newest_leaf(rows, found[-1])
+
+    def delete(self, owner: str, chat_id: str, message_id: str) -> None:
+        """Take a question with all that follows it out of sight, or one of several answers to a question.
+
+        Where it was shown, the version beside it is, or what was before. ``Removal`` removes it for good.
+
+        Raises:
+            NotFoundError: the owner has no such chat, or it has no such message.
+            InputError: it is the only answer to its question.
+        """
+        with self._write() as session:
+            chat = chat_row(session, owner, chat_id)
+            rows = all_rows(session, chat)
+            row = next((row for row in rows if row.id == message_id), None)
+            if row is None:
+                raise not_found("message")
+            family = versions(rows)[row.id]
+            if row.role == "assistant" and len(family) == 1:
+                raise InputError(
+                    "This is the only answer to its question.",
+                    "Delete the question: the answer goes with it.",
+                )
+            has_own_words = chat.title == first_words(session, chat)
+            gone = with_all_after(rows, row.id)
+            now = time.time()
+            for one in gone:
+                one.deleted_at = now
+            left = [one for one in rows if one.deleted_at is None]
+            if chat.leaf_id in {one.id for one in gone}:
+                place = family.index(row.id)
+                beside = [*family[:place][::-1], *family[place + 1 :]]
+                chat.leaf_id = newest_leaf(left, beside[0]) if beside else row.parent_id
+            if has_own_words:
+                chat.title = first_words(session, chat)
+
+    def restore(self, owner: str, chat_id: str, message_id: str) -> None:
+        """Undo such a deletion, and turn to what it brings back.
+
+        Raises:
+            NotFoundError: the owner has no such chat, nothing like that was deleted there, or it was removed
+                for good, or what it followed was.
+        """
+        with self._write() as session:
+            chat = chat_row(session, owner, chat_id)
+            row = message_row(session, chat, message_id)
+            before = row.parent_id and message_row(session, chat, row.parent_id)
+            if row.deleted_at is None or (before and before.deleted_at is not None):
+                raise not_found("message")
+            has_own_words = chat.title == first_words(session, chat)
+            gone = select(MessageRow).where(MessageRow.owner == owner, MessageRow.chat_id == chat_id)
+            for one in session.scalars(gone.where(MessageRow.deleted_at == row.deleted_at)).all():
+                one.deleted_at = None
+            chat.leaf_id = newest_leaf(all_rows(session, chat), row.id)
+            if has_own_words:
+                chat.title = first_words(session, chat)
 
     def leave_out(
         self, owner: str, chat_id: str, which: Mapping[str, Collection[int]], *, left_out: bool = True

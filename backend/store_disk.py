@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import re
+import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.pool import StaticPool
 
 from backend.errors import ConfigError, StoreError
 from backend.store_schema import ImageRow
@@ -51,6 +53,16 @@ def sole_use(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+@contextmanager
+def emptied(folder: Path) -> Iterator[None]:
+    """Remove a folder with all that is in it, at once (a process that was killed left it) and at the end."""
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def open_engine(folder: Path, database_url: str | None) -> Engine:
     """The database in ``folder``, or the one of a SQLAlchemy URL.
 
@@ -79,6 +91,16 @@ def _open_sqlite(url: URL) -> Engine:
         path.chmod(0o600)
     engine = create_engine(
         url, hide_parameters=True, pool_size=POOL_SIZE, connect_args={"timeout": BUSY_TIMEOUT_S}
+    )
+    event.listen(engine, "connect", _set_up_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def open_memory() -> Engine:
+    """A database that is in this process only, over one connection, for one thread at a time."""
+    engine = create_engine(
+        "sqlite://", hide_parameters=True, poolclass=StaticPool, connect_args={"check_same_thread": False}
     )
     event.listen(engine, "connect", _set_up_sqlite)
     event.listen(engine, "begin", _begin_sqlite)

@@ -10,7 +10,7 @@ from typing import Literal
 from sqlalchemy import and_, func, select
 from sqlalchemy.orm import Session
 
-from backend.errors import LimitError, NotFoundError
+from backend.errors import InputError, LimitError, NotFoundError
 from backend.store_disk import SHA256
 from backend.store_schema import ID_CHARS, ChatRow, ImageRow, MessageImageRow, MessageRow
 from backend.types import ChatInfo, Image, ImageRef, MessageStatus, StoredMessage
@@ -75,7 +75,7 @@ def first_words(session: Session, chat: ChatRow) -> str:
     query = (
         select(MessageRow.text)
         .where(MessageRow.owner == chat.owner, MessageRow.chat_id == chat.id)
-        .where(MessageRow.role == "user", MessageRow.text != "")
+        .where(MessageRow.role == "user", MessageRow.text != "", MessageRow.deleted_at.is_(None))
         .order_by(MessageRow.position)
         .limit(1)
     )
@@ -115,6 +115,15 @@ def chat_info(chat: ChatRow) -> ChatInfo:
         title = "1 picture" if count == 1 else f"{count} pictures" if count else "New chat"
     updated_at = datetime.fromtimestamp(chat.updated_at, UTC)
     return ChatInfo(chat.id, title, updated_at, chat.message_count, bool(chat.imported))
+
+
+def check_seen(chat: ChatRow, seen: str) -> None:
+    """Raise InputError where the chat ends with another message than the one that was ``seen``, if any."""
+    if seen and chat.leaf_id != seen:
+        raise InputError(
+            "This chat has changed in another window, and is shown here as it is now.",
+            "What you wrote is still there: look at the chat, then try again.",
+        )
 
 
 def check_messages(chat: ChatRow, more: int, max_messages: int) -> None:
@@ -199,7 +208,8 @@ def message_image_row(session: Session, owner: str, sha256: str) -> MessageImage
         select(MessageImageRow)
         .join(MessageRow, MessageRow.id == MessageImageRow.message_id)
         .join(ChatRow, and_(ChatRow.owner == MessageRow.owner, ChatRow.id == MessageRow.chat_id))
-        .where(ChatRow.owner == owner, ChatRow.deleted_at.is_(None), MessageImageRow.sha256 == sha256)
+        .where(ChatRow.owner == owner, ChatRow.deleted_at.is_(None), MessageRow.deleted_at.is_(None))
+        .where(MessageImageRow.sha256 == sha256)
         .limit(1)
     )
     row = session.scalar(query) if SHA256.fullmatch(sha256) else None

@@ -76,7 +76,7 @@ class MessageRow(Base):
     """A question or a reply. From ``finish_reason`` on, the columns are a reply's ``Stats``.
 
     ``parent_id`` is the message that it follows (``store_branches.py``); one that is ``left_out`` is not read
-    by the model any more.
+    by the model any more. ``deleted_at``: as that of a chat.
     """
 
     __tablename__ = "messages"
@@ -105,6 +105,7 @@ class MessageRow(Base):
     ignored: Mapped[str | None] = mapped_column(Text, default=None)
     parent_id: Mapped[str | None] = mapped_column(String(ID_CHARS), default=None)
     left_out: Mapped[bool | None] = mapped_column(default=None)
+    deleted_at: Mapped[float | None] = mapped_column(Double, default=None)
     images: Mapped[list[MessageImageRow]] = relationship(
         order_by=MessageImageRow.position,
         lazy="selectin",
@@ -147,7 +148,7 @@ class ChatRow(Base):
     message_count: Mapped[int] = column_property(
         select(func.count())
         .select_from(MessageRow)
-        .where(MessageRow.owner == owner, MessageRow.chat_id == id)
+        .where(MessageRow.owner == owner, MessageRow.chat_id == id, MessageRow.deleted_at.is_(None))
         .correlate_except(MessageRow)
         .scalar_subquery(),
         deferred=True,
@@ -156,7 +157,7 @@ class ChatRow(Base):
         select(func.count(MessageImageRow.sha256.distinct()))
         .select_from(MessageImageRow)
         .join(MessageRow, MessageRow.id == MessageImageRow.message_id)
-        .where(MessageRow.owner == owner, MessageRow.chat_id == id)
+        .where(MessageRow.owner == owner, MessageRow.chat_id == id, MessageRow.deleted_at.is_(None))
         .correlate_except(MessageRow, MessageImageRow)
         .scalar_subquery(),
         deferred=True,

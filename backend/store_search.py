@@ -18,6 +18,7 @@ from sqlalchemy import (
     table,
     text,
 )
+from sqlalchemy.orm import Session
 
 from backend.store_rows import storable
 from backend.store_schema import ChatRow, MessageRow
@@ -83,10 +84,34 @@ def terms_of(query: str) -> tuple[str, ...]:
 
 def has_terms(connection: Connection, owner: str, terms: tuple[str, ...]) -> ColumnElement[bool]:
     """Whether a chat of this owner has all of these words."""
-    in_title = and_(*(ChatRow.title.icontains(term, autoescape=True) for term in terms))
+    in_message = exists().where(
+        MessageRow.owner == owner, MessageRow.chat_id == ChatRow.id, *_in_message(connection, terms)
+    )
+    return or_(_in_title(terms), in_message)
+
+
+def in_title(session: Session, chat: ChatRow, terms: tuple[str, ...]) -> bool:
+    """Whether a chat has all of these words in its title."""
+    query = select(ChatRow.id).where(ChatRow.owner == chat.owner, ChatRow.id == chat.id, _in_title(terms))
+    return session.scalar(query) is not None
+
+
+def messages_with(session: Session, chat: ChatRow, terms: tuple[str, ...]) -> set[str]:
+    """The messages of a chat, on any branch, that have all of these words."""
+    query = select(MessageRow.id).where(MessageRow.owner == chat.owner, MessageRow.chat_id == chat.id)
+    return set(session.scalars(query.where(*_in_message(session.connection(), terms))))
+
+
+def _in_title(terms: tuple[str, ...]) -> ColumnElement[bool]:
+    return and_(*(ChatRow.title.icontains(term, autoescape=True) for term in terms))
+
+
+def _in_message(connection: Connection, terms: tuple[str, ...]) -> list[ColumnElement[bool]]:
+    """What has to be true of a message with all of these words."""
     is_indexed = connection.dialect.has_table(connection, "message_search")
     indexed = [term for term in terms if is_indexed and len(term) >= TRIGRAM]
-    conditions = [MessageRow.text.icontains(term, autoescape=True) for term in terms if term not in indexed]
+    conditions: list[ColumnElement[bool]] = [MessageRow.deleted_at.is_(None)]
+    conditions += [MessageRow.text.icontains(term, autoescape=True) for term in terms if term not in indexed]
     if indexed:
         ids = table("message_search_ids", column("id"), column("message_id"))
         index = table("message_search", column("rowid"))
@@ -95,5 +120,4 @@ def has_terms(connection: Connection, owner: str, terms: tuple[str, ...]) -> Col
         is_found = literal_column(index.name).op("MATCH")(bindparam("quoted", quoted))
         found = select(ids.c.message_id).join(index, index.c.rowid == ids.c.id).where(is_found)
         conditions.append(MessageRow.id.in_(found))
-    in_message = exists().where(MessageRow.owner == owner, MessageRow.chat_id == ChatRow.id, *conditions)
-    return or_(in_title, in_message)
+    return conditions

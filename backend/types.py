@@ -212,6 +212,14 @@ class FetchLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreLimits:
+    """How many bytes of chats are kept; ``None``: as many as there is room for."""
+
+    owner_bytes: int | None = None
+    all_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class StreamLimits:
     """What ``admission.py`` admits. A reply counts from the moment it is asked for, in line or not."""
 

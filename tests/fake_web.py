@@ -21,7 +21,7 @@ PUBLIC, PUBLIC_2, PUBLIC_6 = "93.184.216.34", "8.8.8.8", "2606:4700::6810:84e5"
 LIMITS = FetchLimits(max_bytes=1000, timeout_s=5)
 LOCAL = FetchLimits(max_bytes=1000, timeout_s=5, allow_private=True)
 BODY = b"\x89PNG and so on"
-NOT_PUBLIC = "does not lead to a public web site."
+NOT_PUBLIC = "does not lead to a public web site; others are asked only with --allow-private-addresses."
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

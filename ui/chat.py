@@ -1,13 +1,11 @@
 """Handlers of the chat window: from a posted message to the view in which its reply grows."""
 
 import asyncio
-import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -22,6 +20,7 @@ from backend.store import Store
 from backend.store_rows import new_id
 from backend.types import ChatRequest, Image, Message, ModelInfo, StoredMessage, Text
 from ui import render
+from ui.examples import Example
 from ui.fetching import Fetching, check_count
 from ui.growing import show
 from ui.intake import Intake, Looks
@@ -59,24 +58,21 @@ class View(NamedTuple):
     growing_in: Any = gr.skip()
     editing: Any = gr.skip()
     rows: Any = gr.skip()
+    last: Any = gr.skip()  # the message that the chat ends with, as the page shows it
+
+
+GONE = "The chat that you wrote in is gone, so this is a new one: the model has not read what was there."
+
+
+class Place(NamedTuple):
+    """Where a message belongs: its chat, the question that it is to replace, the message before it."""
+
+    chat_id: str
+    editing: str
+    last: str
 
 
 EMPTY: Json = {"value": {"text": "", "files": []}}
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """A prompt with pictures (paths under assets/) that a new chat offers."""
-
-    prompt: str
-    files: tuple[Path, ...]
-
-
-def load_examples(folder: Path) -> tuple[Example, ...]:
-    """Read ``examples.json`` of a folder; none where it is missing."""
-    index = folder / "examples.json"
-    rows = json.loads(index.read_text(encoding="utf-8")) if index.exists() else []
-    return tuple(Example(row["prompt"], tuple(folder / name for name in row["files"])) for row in rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +95,12 @@ class Chat:
     # A message and its reply.
 
     async def send(
-        self, composed: Any, posted_id: Any, editing: Any, request: gr.Request, *settings: Any
+        self, composed: Any, posted_id: Any, editing: Any, last: Any, request: gr.Request, *settings: Any
     ) -> View:
         """Take a message, store it, and begin the reply. What is refused stays in the composer.
 
-        ``editing``: the question of which it is to be another version. The first of the ``settings`` are the
-        detail of the pictures and the pages.
+        ``editing``: the question of which it is to be another version; ``last``: the message after which it
+        was written. The first of the ``settings`` are the detail of the pictures and the pages.
         """
         is_shown = self.pages.now(request)
         try:
@@ -120,7 +116,7 @@ class Chat:
                 if taken.errors:
                     composer = _composer(message.text, taken.kept) if is_shown() else gr.skip()
                     return View(composer=composer, notice=render.refusals(taken.errors))
-                posted, place = read_id(posted_id), (read_id(posted_id), read_id(editing))
+                posted, place = read_id(posted_id), Place(*map(read_id, (posted_id, editing, last)))
                 text = message.text.strip()
                 with self.replies.claim(owner, posted) if posted else nullcontext():
                     chat_id, reply = await asyncio.to_thread(
@@ -132,43 +128,62 @@ class Chat:
             is_shown = self.pages.turn(request) if is_shown() else is_shown
             view = await self.show(owner, chat_id, is_shown)
             if view.chat_id == chat_id:
-                view = view._replace(notice=render.remarks(taken.remarks), editing="")
+                remarks = (*taken.remarks, *[GONE] * (posted not in ("", chat_id)))
+                view = view._replace(notice=render.remarks(remarks), editing="")
             else:  # the page has turned to another chat, and to what was written there
                 listed = await self.listed(owner, "")
                 view = View(chats=gr.update(choices=listed["choices"]))
             return view._replace(sent=f"{posted}/{chat_id}/{reply.id}")
         except SightlineError as error:
-            return View(notice=render.notice(str(error)))
+            return await self._refused(error, posted_id, last, request, is_shown)
 
-    async def retry(self, posted_id: Any, request: gr.Request, *settings: Any) -> View:
-        """Answer the last question once more, beside the last reply."""
-        chat_id = read_id(posted_id)
+    async def retry(self, posted_id: Any, last: Any, request: gr.Request, *settings: Any) -> View:
+        """Answer the last question once more, beside the last reply, which is the one that the page shows."""
+        chat_id, is_shown = read_id(posted_id), self.pages.now(request)
         try:
             choices = read_choices(*settings)
             owner = require_owner(request)
             await self._check_choices(choices)
             with self.replies.claim(owner, chat_id), self._admit(owner, request) as ticket:
                 most = self.settings.max_chat_messages
-                retry = partial(self.store.branches.retry, max_messages=most)
+                retry = partial(self.store.branches.retry, max_messages=most, seen=read_id(last))
                 reply = await asyncio.to_thread(retry, owner, chat_id, choices.model)
                 await self._begin(owner, chat_id, reply, choices, ticket)
             return await self.show(owner, chat_id, self.pages.turn(request))
         except SightlineError as error:
-            return View(notice=render.notice(str(error)))
+            return await self._refused(error, posted_id, last, request, is_shown)
 
-    async def resume(self, posted_id: Any, request: gr.Request, *settings: Any) -> View:
-        """Go on with the last reply, which had not come to its end."""
-        chat_id = read_id(posted_id)
+    async def resume(self, posted_id: Any, last: Any, request: gr.Request, *settings: Any) -> View:
+        """Go on with the last reply, the one that the page shows, which had not come to its end."""
+        chat_id, is_shown = read_id(posted_id), self.pages.now(request)
         try:
             choices = read_choices(*settings)
             owner = require_owner(request)
             await self._check_choices(choices)
             with self.replies.claim(owner, chat_id), self._admit(owner, request) as ticket:
-                cut = await asyncio.to_thread(self.store.branches.resume, owner, chat_id, choices.model)
+                resume = partial(self.store.branches.resume, seen=read_id(last))
+                cut = await asyncio.to_thread(resume, owner, chat_id, choices.model)
                 await self._begin(owner, chat_id, cut, choices, ticket)
             return await self.show(owner, chat_id, self.pages.turn(request))
         except SightlineError as error:
-            return View(notice=render.notice(str(error)))
+            return await self._refused(error, posted_id, last, request, is_shown)
+
+    async def _refused(
+        self,
+        error: SightlineError,
+        posted_id: Any,
+        last: Any,
+        request: gr.Request,
+        is_shown: Callable[[], bool],
+    ) -> View:
+        """Why something was not done; where the chat has changed in another window, with the chat anew."""
+        view = View()
+        with suppress(SightlineError):  # without a cookie, or a chat that is not there
+            owner, chat_id = require_owner(request), read_id(posted_id)
+            messages = await asyncio.to_thread(self.store.messages, owner, chat_id)
+            if read_id(last) and messages and messages[-1].id != last:
+                view = await self.show(owner, chat_id, is_shown)
+        return view._replace(notice=render.notice(str(error)))
 
     async def _begin(
         self, owner: str, chat_id: str, reply: StoredMessage, choices: Choices, ticket: Ticket
@@ -203,6 +218,7 @@ class Chat:
             growing = await show(reply, reply.draft, self.router)
         view = View(shown, composer, "", gr.skip(), chat_id, chats, growing, growing_in)
         view = view._replace(rows=render.rows(messages if reply is None else messages[:-1]))
+        view = view._replace(last=messages[-1].id if messages else "")
         return view if is_shown() else View()
 
     async def settle(self, posted_id: Any, request: gr.Request) -> View:
@@ -262,7 +278,7 @@ class Chat:
         except SightlineError as error:
             return View(notice=render.notice(str(error)))
         empty = View([], _idle(), "", chat_id="", chats=chats, growing=[], growing_in="")
-        return empty._replace(editing="", rows="[]") if is_shown() else View()
+        return empty._replace(editing="", rows="[]", last="") if is_shown() else View()
 
     async def leave(self, request: gr.Request) -> None:
         """The page was closed."""
@@ -335,11 +351,9 @@ class Chat:
         return shown_file(self.uploads.keep(owner, name, data), name)
 
     def _store(
-        self, owner: str, place: tuple[str, str], text: str, pictures: Sequence[Image], model: str
+        self, owner: str, place: Place, text: str, pictures: Sequence[Image], model: str
     ) -> tuple[str, StoredMessage]:
         """Write a question into a chat, into a new one where it is new or was deleted meanwhile.
-
-        ``place``: the chat, and the question that is edited, if one is; that has its place there, or none.
 
         Returns the chat's id and the reply. In one go, since a thread takes milliseconds to begin.
         """
@@ -348,12 +362,12 @@ class Chat:
             max_messages=self.settings.max_chat_messages,
             max_images=self.settings.max_images_per_chat,
         )
-        chat_id, editing = place
-        if editing:
-            return chat_id, add(owner, chat_id, text, pictures, model, instead_of=editing)[1]
+        chat_id = place.chat_id
+        if place.editing:  # which has its place there, or none
+            return chat_id, add(owner, chat_id, text, pictures, model, instead_of=place.editing)[1]
         if chat_id:
             with suppress(NotFoundError):
-                return chat_id, add(owner, chat_id, text, pictures, model)[1]
+                return chat_id, add(owner, chat_id, text, pictures, model, seen=place.last)[1]
         chat_id = new_id()
         return chat_id, add(owner, chat_id, text, pictures, model, is_new=True)[1]
 

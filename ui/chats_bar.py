@@ -2,12 +2,13 @@
 
 import asyncio
 import json
-import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import gradio as gr
 
+from backend.config import Settings
 from backend.errors import NotFoundError, SightlineError
 from ui import render
 from ui.chat import EMPTY, Chat, View
@@ -15,9 +16,6 @@ from ui.payload import read_id
 from ui.visitors import require_owner
 
 MAX_TOLD_CHARS = 500
-UNDO_S = 300.0  # how long a deleted chat can be had back
-
-log = logging.getLogger(__name__)
 
 # The page's script sends the file: Gradio's upload takes pictures.
 IMPORT = """
@@ -102,20 +100,33 @@ class ChatsBar:
             await asyncio.to_thread(self.chat.store.delete_chat, owner, chat_id)
         except SightlineError as error:
             return (*View(notice=render.notice(str(error))), gr.skip())
-        loop = asyncio.get_running_loop()
-        loop.call_later(UNDO_S, loop.run_in_executor, None, self._remove_deleted)
         view = await self.chat.new_chat(request)
-        return (*view._replace(notice=render.deleted(found.title)), chat_id)
+        return (*view._replace(notice=render.deleted(f"“{found.title}”")), chat_id)
 
-    async def restore_chat(self, posted_id: Any, request: gr.Request) -> View:
-        """Undo the deletion, and show the chat."""
+    async def restore(self, deleted: Any, request: gr.Request) -> View:
+        """Undo a deletion, of a chat or of one of its messages, and show the chat."""
+        chat_id, _, message_id = read_id(deleted).partition("/")
+        store = self.chat.store
         try:
-            owner, chat_id = require_owner(request), read_id(posted_id)
-            await asyncio.to_thread(self.chat.store.restore_chat, owner, chat_id)
+            owner = require_owner(request)
+            if message_id:
+                with self.chat.replies.claim(owner, chat_id):
+                    await asyncio.to_thread(store.branches.restore, owner, chat_id, message_id)
+            else:
+                await asyncio.to_thread(store.restore_chat, owner, chat_id)
         except NotFoundError:
-            return View(notice=render.notice("It is too late: this chat is deleted for good."))
+            return View(notice=render.notice("It is too late: this is deleted for good."))
         except SightlineError as error:
             return View(notice=render.notice(str(error)))
+        return await self.chat.open_chat(chat_id, request)
+
+    async def open_found(self, posted_id: Any, query: Any, request: gr.Request) -> View:
+        """A chat that was found, on the branch that has the words, unless a reply grows in it."""
+        chat_id, turn = read_id(posted_id), self.chat.store.branches.show_words
+        with suppress(SightlineError):
+            owner = require_owner(request)
+            with self.chat.replies.claim(owner, chat_id):
+                await asyncio.to_thread(turn, owner, chat_id, read_id(query))
         return await self.chat.open_chat(chat_id, request)
 
     async def imported(self, answer: Any, request: gr.Request) -> View:
@@ -147,12 +158,6 @@ class ChatsBar:
         view = await self.chat.new_chat(request)
         return view._replace(composer=view.composer | EMPTY, notice=render.told("All your data is deleted."))
 
-    def _remove_deleted(self) -> None:
-        try:
-            self.chat.store.remove_deleted(UNDO_S)
-        except SightlineError:
-            log.exception("Deleted chats could not be removed; the next start tries again")
-
 
 class Bar(NamedTuple):
     """What of the bar the rest of the page has to know."""
@@ -172,9 +177,30 @@ class Bar(NamedTuple):
     forget: gr.Button
 
 
-def lay_out() -> Bar:
+def how_long(settings: Settings) -> str:
+    """What people have to know of how long their chats are kept; nothing where that is for good."""
+    if not settings.keeps_history:
+        return (
+            f"Chats are not kept here. They are gone {_time(settings.history_idle_minutes)} after your last "
+            "message, and when the app ends. Export what you want to keep."
+        )
+    if settings.keep_days is not None:
+        days = "a day" if settings.keep_days == 1 else f"{settings.keep_days:g} days"
+        return f"A chat is deleted {days} after its last message. Export what you want to keep."
+    return ""
+
+
+def _time(minutes: float) -> str:
+    count, unit = (minutes / 60, "hour") if minutes % 60 == 0 else (minutes, "minute")
+    one = "an hour" if unit == "hour" else "a minute"
+    return one if count == 1 else f"{count:g} {unit}s"
+
+
+def lay_out(settings: Settings) -> Bar:
     """The bar's parts, inside of the sidebar."""
     new = gr.Button("New chat", variant="secondary", elem_id="new-chat")
+    if kept := how_long(settings):
+        gr.HTML(f'<p class="kept">{kept}</p>', padding=False)
     query = gr.Textbox(
         label="Search your chats",
         show_label=False,
@@ -208,18 +234,18 @@ def connect(
     *,
     chat_id: gr.Textbox,
     notice: gr.HTML,
+    deleted: gr.Textbox,
     plain: dict[str, Any],
     quick: dict[str, Any],
 ) -> None:
-    """Say which handler answers what. ``view`` are the outputs of ``View``, ``undo`` brings a chat back."""
-    deleted = gr.Textbox(visible="hidden", elem_id="deleted-chat")
+    """Say which handler answers what. ``view``: the outputs of ``View``; ``undo`` brings ``deleted`` back."""
     confirmed = gr.Textbox(visible="hidden", elem_id="forget-confirmed")
     answer = gr.Textbox(visible="hidden", elem_id="import-answer")
     answered = gr.Button(visible="hidden", elem_id="import-answered")
     chat = handlers.chat
     bar.new.click(chat.new_chat, None, view, **quick)
-    for choice in (bar.chats, bar.found):
-        choice.input(chat.open_chat, [choice], view, trigger_mode="multiple", **quick)
+    bar.chats.input(chat.open_chat, [bar.chats], view, trigger_mode="multiple", **quick)
+    bar.found.input(handlers.open_found, [bar.found, bar.query], view, trigger_mode="multiple", **quick)
     search, found = [bar.query, chat_id], [bar.found]
     bar.query.change(handlers.search, search, found, trigger_mode="always_last", **quick)
     chat_id.change(handlers.search, search, found, **quick)  # a chat that was found may be deleted
@@ -235,6 +261,6 @@ def connect(
             handlers.search, search, found, **quick
         )
     bar.delete.click(handlers.delete_chat, [chat_id], [*view, deleted], **plain)
-    undo.click(handlers.restore_chat, [deleted], view, **quick)
+    undo.click(handlers.restore, [deleted], view, **quick)
     answered.click(handlers.imported, [answer], view, **quick)
     bar.forget.click(handlers.forget, [confirmed], view, js=JS_CONFIRM_FORGET, **plain)

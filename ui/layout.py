@@ -60,7 +60,7 @@ EMPTY_CHAT = """
 <div class="empty">
 <h2>What would you like to know about a picture?</h2>
 <p>Add pictures with the clip, by dropping or pasting them, or by web address. Then ask.</p>
-</div>
+{kept}</div>
 """
 # The page's own half of two events: it alone knows what was typed while the server worked.
 JS_ADD_FETCHED = """(fetched, composer) => {
@@ -114,13 +114,13 @@ def build(chat: Chat, menu: ModelMenu, panel: Panel, settings: Settings, *, is_d
     with page:
         refresh_button = gr.Button(visible="hidden", elem_id="refresh-menu")
         with gr.Sidebar(width=260, open=False, elem_id="chats-bar"):
-            bar = chats_bar.lay_out()
+            bar = chats_bar.lay_out(settings)
         with gr.Sidebar(width=300, position="right", open=False, elem_id="settings-bar"):
             gr.Markdown("### Settings")
             choices, facts = _settings(settings)
             operator_section(panel, page, refresh_button, plain, quick)
         _top(is_demo)
-        chatbot = _chatbot("chat", placeholder=EMPTY_CHAT, examples=_examples(chat))
+        chatbot = _chatbot("chat", placeholder=_empty_chat(settings), examples=_examples(chat))
         rows, editing = (gr.Textbox(visible="hidden", elem_id=name) for name in ("rows", "editing"))
         growing = _chatbot("growing")  # which the page's script puts below the last message of the other
         cancel_edit = messages.editing_row()
@@ -156,9 +156,12 @@ def build(chat: Chat, menu: ModelMenu, panel: Panel, settings: Settings, *, is_d
             )
         context_row, (address, add_button) = context.lay_out(), _address_row()
         chat_id, sent = (gr.Textbox(visible="hidden", elem_id=name) for name in ("chat-id", "sent"))
-        growing_in = gr.Textbox(visible="hidden", elem_id="growing-in")
-
-        parts = View(chatbot, composer, notice, sent, chat_id, bar.chats, growing, growing_in, editing, rows)
+        growing_in, last, deleted = (
+            gr.Textbox(visible="hidden", elem_id=name) for name in ("growing-in", "last", "deleted")
+        )
+        parts = View(
+            chatbot, composer, notice, sent, chat_id, bar.chats, growing, growing_in, editing, rows, last
+        )
         view = list(parts)
         _follow_replies(chat, view, quick, chat_id=chat_id, growing=growing, growing_in=growing_in)
 
@@ -167,10 +170,10 @@ def build(chat: Chat, menu: ModelMenu, panel: Panel, settings: Settings, *, is_d
         drafts.connect(chat, page, parts, quick, written=written, new=bar.new)
         asked = list(choices.values())
         message = [composer, chat_id, editing, detail, pages, *asked]
-        composer.submit(chat.send, message, view, **quick)
-        messages.connect(messages.Messages(chat), parts, cancel_edit, asked, quick)
+        composer.submit(chat.send, [*message[:3], last, *message[3:]], view, **quick)
+        messages.connect(messages.Messages(chat), parts, cancel_edit, asked, quick, deleted=deleted)
         context.connect(context.Context(chat), parts, context_row, message, detail=detail, quick=quick)
-        chatbot.retry(chat.retry, [chat_id, *asked], view, **quick)
+        chatbot.retry(chat.retry, [chat_id, last, *asked], view, **quick)
         page.unload(chat.leave)
         _keep_settings(menu, page, refresh_button, choices, facts=facts, detail=detail, quick=quick)
         composer.stop(chat.stop, [chat_id], None, **quick)
@@ -181,6 +184,7 @@ def build(chat: Chat, menu: ModelMenu, panel: Panel, settings: Settings, *, is_d
             undo_delete,
             chat_id=chat_id,
             notice=notice,
+            deleted=deleted,
             plain=plain,
             quick=quick,
         )
@@ -188,6 +192,11 @@ def build(chat: Chat, menu: ModelMenu, panel: Panel, settings: Settings, *, is_d
         buttons = {"add": add_button, "preview": preview_button, "cancel": cancel_button, "undo": undo_button}
         _fetch_addresses(chat, buttons, plain, address=address, composer=composer, notice=notice)
     return page
+
+
+def _empty_chat(settings: Settings) -> str:
+    kept = chats_bar.how_long(settings)
+    return EMPTY_CHAT.format(kept=f'<p class="kept">{kept}</p>\n' if kept else "")
 
 
 def _top(is_demo: bool) -> None:

@@ -1,4 +1,4 @@
-"""Handlers of what can be done with a single message: edit it, turn to another version of it."""
+"""Handlers of what can be done with a single message: edit it, turn to another version of it, delete it."""
 
 import asyncio
 from contextlib import suppress
@@ -19,6 +19,7 @@ JS_TURN = "(turn, ...rest) => [sightline.turn(), ...rest]"
 JS_EDIT = "(turn, chat, composer) => [sightline.beginEdit(composer, chat), chat, composer]"
 JS_ROWS = "rows => sightline.rows(rows)"
 JS_BEGAN = "id => sightline.editBegan(id)"
+JS_DELETED = """() => document.querySelector("#undo-delete").focus()"""  # its own button is gone with it
 JS_CANCEL = 'composer => ["", "", composer.files]'
 JS_EDITING = "(...now) => sightline.editing(...now)"
 EDITING = """
@@ -62,6 +63,23 @@ class Messages:
         except SightlineError as error:
             return View(notice=render.notice(str(error)))
 
+    async def delete(self, turn: Any, posted_id: Any, request: gr.Request) -> tuple[Any, ...]:
+        """Take a question with what follows it away, or one of several answers.
+
+        For a while it can be had back. The last value is what ``ChatsBar.restore`` takes.
+        """
+        chat_id, message_id = read_id(posted_id), read_id(turn)
+        try:
+            owner = require_owner(request)
+            with self.chat.replies.claim(owner, chat_id):
+                await asyncio.to_thread(self.chat.store.branches.delete, owner, chat_id, message_id)
+            view = await self.chat.show(owner, chat_id, self.chat.pages.turn(request))
+        except SightlineError as error:
+            return (*View(notice=render.notice(str(error))), gr.skip())
+        if view == View():  # the page has turned to another chat
+            return (*view, gr.skip())
+        return (*view._replace(notice=render.deleted("the message")), f"{chat_id}/{message_id}")
+
     def _question(self, owner: str, chat_id: str, message_id: str) -> StoredMessage:
         for message in self.chat.store.messages(owner, chat_id):
             if message.id == message_id and message.role == "user":
@@ -84,20 +102,33 @@ def editing_row() -> gr.Button:
 
 
 def connect(
-    handlers: Messages, view: View, cancel: gr.Button, asked: list[Any], quick: dict[str, Any]
+    handlers: Messages,
+    view: View,
+    cancel: gr.Button,
+    asked: list[Any],
+    quick: dict[str, Any],
+    *,
+    deleted: gr.Textbox,
 ) -> None:
-    """Say which handler answers what. ``view`` are the components that a ``View`` changes."""
+    """Say which handler answers what. ``view`` are the components that a ``View`` changes.
+
+    ``deleted`` is what Undo brings back.
+    """
     turn = gr.Textbox(visible="hidden", elem_id="turn")
     edit = gr.Button(visible="hidden", elem_id="edit-turn")
     show = gr.Button(visible="hidden", elem_id="show-turn")
     resume = gr.Button(visible="hidden", elem_id="resume-turn")
+    delete = gr.Button(visible="hidden", elem_id="delete-turn")
     changed, chat_id = list(view), view.chat_id
     dropped = gr.JSON(visible="hidden")
     edit.click(handlers.edit, [turn, chat_id, view.composer], changed, js=JS_EDIT, **quick).then(
         None, [view.editing], None, js=JS_BEGAN, **quick
     )
     show.click(handlers.turn_to, [turn, chat_id], changed, js=JS_TURN, **quick)
-    resume.click(handlers.chat.resume, [chat_id, *asked], changed, **quick)
+    resume.click(handlers.chat.resume, [chat_id, view.last, *asked], changed, **quick)
+    delete.click(handlers.delete, [turn, chat_id], [*changed, deleted], js=JS_TURN, **quick).then(
+        None, None, None, js=JS_DELETED, **quick
+    )
     # First the page lets go of the files, then the server.
     cancel.click(None, [view.composer], [view.editing, view.notice, dropped], js=JS_CANCEL, **quick).then(
         handlers.discard, [dropped], None, **quick

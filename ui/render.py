@@ -233,9 +233,9 @@ def fetched(text: str, outcomes: Mapping[str, Json | SightlineError | None]) -> 
     }
 
 
-def deleted(title: str) -> str:
-    """The line that says that a chat is deleted; the style sheet shows its own Undo beside it."""
-    return f'<p class="notice" role="status" data-deleted>Deleted “{html.escape(title)}”.</p>'
+def deleted(what: str) -> str:
+    """The line that says that a chat or message is deleted; the style sheet shows its own Undo beside it."""
+    return f'<p class="notice" role="status" data-deleted>Deleted {html.escape(what)}.</p>'
 
 
 def told(text: str) -> str:

@@ -12,6 +12,7 @@ import gradio as gr
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 
+from backend import retention
 from backend.admission import Admission
 from backend.captioning.jobs import Jobs
 from backend.config import MEGA, Settings
@@ -30,8 +31,9 @@ from backend.vllm_log import prepare_log
 from ui import api, growing
 from ui.accounts import Accounts, others_may_read, read_accounts
 from ui.captioning import Captioning
-from ui.chat import Chat, load_examples
+from ui.chat import Chat
 from ui.choices import ModelMenu
+from ui.examples import load_examples
 from ui.fetching import Fetching
 from ui.intake import Intake
 from ui.layout import build, theme
@@ -40,7 +42,7 @@ from ui.operator_panel import Panel
 from ui.operators import FIXED_TOKEN, QUERY, TRIES_PER_MINUTE, Operators, Tries, fixed_token
 from ui.routes import WEB, routes
 from ui.transfers import Transfers
-from ui.uploads import Uploads
+from ui.uploads import KEPT_S, Uploads
 
 EXAMPLES = WEB.parent / "examples"
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
@@ -97,7 +99,7 @@ def serve(settings: Settings, plan: StartPlan) -> None:
         accounts=accounts is not None,
     )
     engine_log = prepare_log(settings.data_dir / "logs")
-    store = Store.open(settings.data_dir, settings.database_url)
+    store = open_store(settings)
     store.interrupt_unfinished()
     pictures = PicturePool(settings.image_limits, settings.decoder_limits)
     cache = PictureCache(pictures)
@@ -109,11 +111,12 @@ def serve(settings: Settings, plan: StartPlan) -> None:
     admission = Admission(settings.stream_limits)
     metrics = Metrics(lambda: admission.streaming, lambda: admission.waiting)
     uploads = Uploads(
-        settings.data_dir / "uploads",
+        settings.chats_dir / "uploads",
         settings.max_file_mb * MEGA,
         settings.max_images_per_message,
         admission,
         cache,
+        kept_s=KEPT_S if settings.keeps_history else settings.history_idle_minutes * 60,
     )
     uploads.sweep()
     replies = Replies(
@@ -122,7 +125,7 @@ def serve(settings: Settings, plan: StartPlan) -> None:
     fetcher = Fetcher(settings.fetch_limits)
     fetching = Fetching(settings, uploads, pictures, admission, metrics, fetcher)
     captions = Jobs(
-        settings.data_dir / "captions",
+        settings.chats_dir / "captions",
         router,
         pictures,
         fetcher,
@@ -163,13 +166,33 @@ def serve(settings: Settings, plan: StartPlan) -> None:
         pictures.start()
         if engine is not None:
             engine.start()
-        stopped.wait()
+        retention.keep(stopped, (*retention.steps(settings, store), uploads.sweep))
         console.info("Stopping.")
     finally:
         stop_all(page, (pictures.close,) if engine is None else (pictures.close, engine.stop))
         store.close()
     if report.refused is not None:
         raise report.refused
+
+
+def open_store(settings: Settings) -> Store:
+    """The chats, as they are to be kept.
+
+    Raises:
+        ConfigError: in memory and in a database at once.
+        StoreError: the data folder or the database cannot be used.
+    """
+    if settings.history == "off" and settings.database_url:
+        raise ConfigError(
+            "With --history off chats are in memory, and in no database.",
+            "Leave out --history or --database-url.",
+        )
+    return Store.open(
+        settings.chats_dir,
+        settings.database_url,
+        in_memory=not settings.keeps_history,
+        limits=settings.store_limits,
+    )
 
 
 def make_engine(

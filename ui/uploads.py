@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Hashable
 from pathlib import Path
+from urllib.parse import quote
 from weakref import WeakValueDictionary
 
 from starlette.concurrency import run_in_threadpool
@@ -37,6 +38,7 @@ SWEEP_EVERY_S = 3600
 FREE_BYTES = 10**9  # uploads end where the disk is nearly full: what is stored for good needs room
 CHECKED_EVERY = 2**20  # bytes of an upload
 DAMAGED = Path(__file__).resolve().parents[1] / "assets" / "web" / "damaged.svg"
+REFUSED = b"refused: "  # how what is kept in the place of a preview begins; the sentence follows
 PNG = b"\x89PNG"  # how such a file begins; the other kind that is made here is JPEG
 _UNSAFE = re.compile(r"[^\w.\- ]")
 
@@ -45,13 +47,21 @@ class Uploads:
     """The folder of waiting files: ``folder/<owner>/<random>/<name>``."""
 
     def __init__(
-        self, folder: Path, max_file_bytes: int, max_files: int, admission: Admission, pictures: PictureCache
+        self,
+        folder: Path,
+        max_file_bytes: int,
+        max_files: int,
+        admission: Admission,
+        pictures: PictureCache,
+        *,
+        kept_s: float = KEPT_S,
     ) -> None:
         self.folder = folder.absolute()  # the page posts these paths back, without a folder to start from
         self._max_bytes = max_file_bytes
         self._max_files = max_files
         self._admission = admission
         self._pictures = pictures
+        self._kept_s = kept_s
         self._swept_at = float("-inf")
         self._looks: WeakValueDictionary[Path, asyncio.Lock] = WeakValueDictionary()
 
@@ -67,10 +77,10 @@ class Uploads:
         return folder / (safe or "picture")
 
     def sweep(self) -> None:
-        """Delete what has waited for a day, and the folders that this leaves empty."""
+        """Delete what has waited too long, and the folders that this leaves empty."""
         self._swept_at = time.monotonic()
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        oldest = time.time() - KEPT_S
+        oldest = time.time() - self._kept_s
         for folder in self.folder.glob("*/*"):
             with contextlib.suppress(OSError):  # sent meanwhile
                 if folder.stat().st_mtime < oldest:
@@ -143,13 +153,14 @@ class Uploads:
         if shown is None:
             return PlainTextResponse("Not found", 404)
         headers = {"Cache-Control": "private, no-store"}
-        if not shown:
+        if shown.startswith(REFUSED):
+            headers["X-Refused"] = quote(shown.removeprefix(REFUSED))
             return FileResponse(DAMAGED, media_type="image/svg+xml", headers=headers)
         media_type = "image/png" if shown.startswith(PNG) else "image/jpeg"
         return Response(shown, media_type=media_type, headers=headers)
 
     async def _preview(self, owner: str, path: Path, who: Hashable) -> bytes | None:
-        """The file's first picture, small, as it is kept beside it; nothing of one that cannot be opened.
+        """The file's first picture, small, as it is kept beside it, or why there is none.
 
         None where the file was sent meanwhile.
         """
@@ -160,8 +171,8 @@ class Uploads:
                     # As it will be sent, if nothing else is chosen: then it is decoded once.
                     loaded = await self._pictures.load(owner, path, path.name, pages=range(1), who=who)
                     data = loaded.pictures[0].thumbnail or loaded.pictures[0].data
-                except ImageError:
-                    data = b""  # kept too: whoever asks again must not cost another try
+                except ImageError as error:
+                    data = _refused(error)  # kept too: whoever asks again must not cost another try
                 if not await run_in_threadpool(_keep_beside, path, data):
                     return None
         return data
@@ -169,12 +180,13 @@ class Uploads:
     async def _whole(self, owner: str, path: Path, who: Hashable) -> bytes | None:
         """The file's first picture as it would be sent; as ``_preview`` of one that cannot be opened."""
         small = await self._preview(owner, path, who)
-        if not small:
+        if small is None or small.startswith(REFUSED):
             return small
-        with contextlib.suppress(ImageError):
+        try:
             loaded = await self._pictures.load(owner, path, path.name, pages=range(1), who=who)
-            return loaded.pictures[0].data
-        return b""
+        except ImageError as error:
+            return _refused(error)
+        return loaded.pictures[0].data
 
     def _own_file(self, owner: str, posted: str) -> Path | None:
         try:
@@ -221,6 +233,10 @@ def check_disk(folder: Path) -> None:
     """
     if min(shutil.disk_usage(place).free for place in (folder, tempfile.gettempdir())) < FREE_BYTES:
         raise LimitError("The server's disk is nearly full.", "Try again later.")
+
+
+def _refused(error: ImageError) -> bytes:
+    return REFUSED + str(error).encode()
 
 
 def _read(path: Path) -> bytes | None:

@@ -1,4 +1,4 @@
-// What can be done with one message: edit it, turn to another version of it, go on with it. Its pictures' names.
+// What can be done with one message: edit it, turn to another version of it, go on with it, delete it. Its pictures' names.
 (() => {
   "use strict";
   const MEASURE_MS = 400;
@@ -40,6 +40,9 @@
     if (row.cut) group.append(button("resume", "Continue", "Continue this answer", () => press("resume", row.id)));
     if (row.leftOut) group.append(button("seen", "Not read by the model any more. Take back", "Let the model read this again",
       () => press("leave-out", JSON.stringify({of: row.of, picture: null, leftOut: false}))));
+    const whole = isQuestion && "Delete this question and what follows it"; // an only answer goes with its question
+    if (whole || row.versions.length) group.append(button("delete", "Delete", whole || "Delete this version of the answer",
+      () => press("delete", isQuestion ? row.of[0] : row.id)));
     if (row.versions.length) group.append(versions(row, place, isQuestion ? "question" : "answer"));
     return group;
   }
@@ -82,6 +85,11 @@
 
   // Gradio names none of them, and makes two buttons of each, of which one is enough. Ours says what the model sees.
   function dressPictures(row, {pictures, leftOut, key}) {
+    for (const old of row.querySelectorAll(".sees")) { // Gradio may make a text of what was a picture in another chat
+      if (old.closest(".component")) continue;
+      delete old.parentElement.dataset.key;
+      old.remove();
+    }
     row.querySelectorAll(".component").forEach((frame, place) => {
       const show = frame.querySelector(".image-container > button");
       if (!show || frame.dataset.key === key) return;

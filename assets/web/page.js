@@ -53,6 +53,20 @@
     setTimeout(() => document.querySelector("#paste-address").click());
   }
 
+  // Gradio brings what is typed beyond a slider's ends back to them, and says nothing.
+  function onLeave({target}) {
+    if (!target.matches?.("#settings-bar input[type=number]")) return;
+    const {value, min, max} = target, block = target.closest(".block");
+    block.querySelector(".brought-back")?.remove();
+    const isMore = Number(value) > Number(max);
+    if (!value || (!isMore && Number(value) >= Number(min))) return;
+    const told = document.createElement("p");
+    told.className = "brought-back";
+    told.setAttribute("role", "alert");
+    told.textContent = isMore ? `${value} is too much: ${max} is taken.` : `${value} is too little: ${min} is taken.`;
+    block.append(told);
+  }
+
   // What the copy button copies is the reply alone: not the line of figures under it, nor what waits in its place.
   const notReply = /\n?<(small|span) class="(?:reply-footer|loading|thinking)[^>]*>.*?<\/\1>/gs;
   if (navigator.clipboard) {
@@ -109,17 +123,18 @@
   }
 
   // The composer takes no file that has neither a picture's ending nor its type, and shows a blank sheet for
-  // what the browser calls no picture, PDF and often HEIC. The server tells by content, and makes a picture of each:
-  // only what the browser calls text, sound or video need not travel there.
+  // what the browser calls no picture, PDF and often HEIC. The server tells by content, makes a picture of each, and
+  // says in the composer why something is none.
   const typeOf = Object.getOwnPropertyDescriptor(Blob.prototype, "type").get;
   Object.defineProperty(File.prototype, "type", {
     configurable: true,
     get() {
       const type = typeOf.call(this);
-      return type === "" || type.startsWith("application/") ? "image/*" : type;
+      return type.startsWith("image/") ? type : "image/*";
     },
   });
 
+  document.addEventListener("blur", onLeave, true);
   document.addEventListener("paste", onPaste, true);
   document.addEventListener("click", onChosen);
   openChatsWhereWide();

@@ -11,7 +11,7 @@ from backend.errors import StoreError
 from backend.store_schema import Base, SchemaRow
 from backend.store_search import create_index
 
-HEAD = "0006"  # the newest of versions/
+HEAD = "0007"  # the newest of versions/
 FIRST = "0001"
 # Where Alembic notes the revision, in the shape that Alembic gives it.
 _NOTED = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))

@@ -110,6 +110,70 @@ def test_a_stopped_answer_goes_on_with_the_keyboard(visitor: Visitor) -> None:
     expect(tool(visitor, "Continue this answer")).to_have_count(0)
 
 
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+def test_a_second_window_does_not_speak_past_the_first(
+    app: App, new_visitor: Callable[..., Visitor], size: ViewportSize
+) -> None:
+    visitor = new_visitor(app, size)
+    visitor.ask("What is in this picture?", {"red.png": RED_CIRCLE})
+    other = Visitor(visitor.context, visitor.url)
+    other.open()
+    expect(other.questions).to_have_count(1)
+    other.ask("What colour is it?")
+
+    visitor.box.fill("How many shapes are there?")
+    visitor.send_button.click()
+    expect(visitor.alert).to_contain_text("changed in another window")
+    expect(visitor.questions).to_have_count(2)
+    expect(visitor.box).to_have_value("How many shapes are there?")
+    expect(visitor.send_button).to_be_visible()
+    shoot_fitting(visitor, "changed-elsewhere")
+    visitor.send_button.click()
+    expect(visitor.questions).to_have_count(3)
+    visitor.wait_for_reply()
+
+    other.button("Retry").click()
+    expect(other.alert).to_contain_text("changed in another window")
+    expect(other.questions).to_have_count(3)
+    expect(other.footers).to_have_count(3)
+
+
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+def test_a_question_is_deleted_and_had_back_with_the_keyboard(
+    app: App, new_visitor: Callable[..., Visitor], size: ViewportSize
+) -> None:
+    visitor = new_visitor(app, size)
+    visitor.ask("What is in this picture?", {"red.png": RED_CIRCLE})
+    visitor.ask("What colour is it?")
+    visitor.box.fill("something for later")
+
+    tool(visitor, "Delete this question and what follows it").press("Enter")
+    expect(visitor.questions).to_have_count(1)
+    expect(visitor.notice).to_have_text("Deleted the message.")
+    undo = visitor.page.locator("#undo-delete")
+    expect(undo).to_be_focused()
+    expect(visitor.box).to_have_value("something for later")
+    shoot_fitting(visitor, "deleted-message")
+    undo.press("Enter")
+    expect(visitor.questions).to_have_count(2)
+    expect(visitor.footers).to_have_count(2)
+    shoot_fitting(visitor, "had-back")
+
+    visitor.set_seed(5)
+    visitor.button("Retry").click()
+    expect(tool(visitor, "Previous version of this answer")).to_be_visible()
+    visitor.wait_for_reply()
+    tool(visitor, "Delete this version of the answer").click()
+    expect(tool(visitor, "Delete this version of the answer")).to_have_count(0)
+    expect(visitor.footers).to_have_count(2)
+    for _ in range(2):
+        tool(visitor, "Delete this question and what follows it").click()
+    expect(visitor.questions).to_have_count(0)
+    expect(visitor.box).to_have_value("something for later")
+    visitor.open()
+    expect(visitor.questions).to_have_count(0)
+
+
 def test_pictures_of_the_chat_and_their_buttons_have_names(visitor: Visitor) -> None:
     visitor.ask("What is in these pictures?", {"red.png": RED_CIRCLE, "blue.png": BLUE_SQUARE})
     first = visitor.page.get_by_role("button", name="Show “red.png” large")

@@ -50,6 +50,27 @@ def expect_model(visitor: Visitor, name: str) -> None:
     expect(facts).to_have_attribute("data-model", f"{name} @ lab")
 
 
+def test_a_number_beyond_its_range_is_brought_back_and_that_is_said(
+    remote_app: App, new_visitor: Callable[..., Visitor]
+) -> None:
+    visitor = new_visitor(remote_app)
+    settings = visitor.page.locator("#settings-bar")
+    settings.locator(".toggle-button").click()
+    field, told = settings.get_by_label("number input for Temperature"), settings.locator(".brought-back")
+    for typed, sentence, taken in (
+        ("9", "9 is too much: 2 is taken.", "2"),
+        ("-1", "-1 is too little: 0 is taken.", "0"),
+    ):
+        field.fill(typed)
+        field.press("Tab")
+        expect(told).to_have_text([sentence])
+        expect(field).to_have_value(taken)
+        shoot(visitor.page, f"brought-back-{taken}")
+    field.fill("1")
+    field.press("Tab")
+    expect(told).to_have_count(0)
+
+
 def test_settings_come_back_when_the_page_is_loaded_again(
     remote_app: App, new_visitor: Callable[..., Visitor]
 ) -> None:

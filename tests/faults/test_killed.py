@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import httpx2
+import pytest
 from e2e.app_process import App
 from e2e.gradio_client import GradioClient
 from fault_plays import TEXT
@@ -18,6 +19,8 @@ from ui.visitors import COOKIE, new_secret, owner_of
 
 from .conftest import Start
 from .plays import tokens
+
+pytestmark = pytest.mark.timeout(900)  # the app starts as often as it is killed
 
 KILLS = 20
 # How much of the reply was seen before each kill, from nothing up to what is stored several times.
@@ -104,7 +107,7 @@ def test_nothing_but_the_last_second_is_lost(start: Start, lab: FaultServer) -> 
     app.wait_until_offered("plain @ lab")
     with GradioClient(app.url, cookie) as client:
         retry = ["plain @ lab", "", 0.2, 1.0, 100, ""]
-        client.call("retry", [chat_id, *retry])
+        client.call("retry", [chat_id, "", *retry])
         lab.chats("plain")  # it was asked, with all that was said before
         watch(app, cookie, chat_id, 1)
         _, messages = chats_of(app, owner)

@@ -25,11 +25,11 @@ from backend.store import Store
 ROOT = Path(__file__).resolve().parents[2]
 for folder_of_modules in ("install", "tests/unit"):
     sys.path.insert(0, str(ROOT / folder_of_modules))
-for name in ("test_store", "test_store_branches", "test_store_search"):
+for name in ("test_store", "test_store_branches", "test_store_limits", "test_store_search"):
     pytest.register_assert_rewrite(name)
 database = importlib.import_module("database")
-of_store, of_branches, of_search = map(
-    importlib.import_module, ("test_store", "test_store_branches", "test_store_search")
+of_store, of_branches, of_limits, of_search = map(
+    importlib.import_module, ("test_store", "test_store_branches", "test_store_limits", "test_store_search")
 )
 
 # What is only SQLite's: its file, and how its commits are flushed.
@@ -116,7 +116,7 @@ def store(folder: Path, url: str) -> Iterator[Store]:
 
 chat_id = of_branches.chat_id  # a fixture of its tests
 
-for module in (of_store, of_branches, of_search):
+for module in (of_store, of_branches, of_limits, of_search):
     for name, test in inspect.getmembers(module, inspect.isfunction):
         if name.startswith("test_") and "store" in inspect.signature(test).parameters and name not in SQLITES:
             globals()[name] = test

@@ -42,8 +42,9 @@ from backend.types import (
     Vision,
 )
 from ui import render
-from ui.chat import Chat, Example, View, load_examples
+from ui.chat import Chat, View
 from ui.choices import ModelMenu
+from ui.examples import Example, load_examples
 from ui.fetching import Fetched, Fetching
 from ui.growing import END, events
 from ui.intake import Intake, Taken
@@ -92,12 +93,13 @@ class Visitor:
         *files: Any,
         chat_id: Any = "",
         editing: Any = "",
+        last: Any = "",
         detail: Any = "auto",
         pages: Any = "",
         choices: tuple[Any, ...] = DEFAULTS,
     ) -> AsyncGenerator[View, None]:
         composed = {"text": text, "files": list(files)}
-        sent = self.chat.send(composed, chat_id, editing, self.request, detail, pages, *choices)
+        sent = self.chat.send(composed, chat_id, editing, last, self.request, detail, pages, *choices)
         return self._following(sent)
 
     async def send(self, *args: Any, **kwargs: Any) -> "Seen":
@@ -107,8 +109,8 @@ class Visitor:
         """What there is in the end."""
         return [look async for look in self.chat.fetching.fetch(text, request or self.request)][-1]
 
-    async def retry(self, chat_id: str, choices: tuple[Any, ...] = DEFAULTS) -> "Seen":
-        views = self._following(self.chat.retry(chat_id, self.request, *choices))
+    async def retry(self, chat_id: str, choices: tuple[Any, ...] = DEFAULTS, last: Any = "") -> "Seen":
+        views = self._following(self.chat.retry(chat_id, last, self.request, *choices))
         return Seen([view async for view in views])
 
     def opening(self, chat_id: Any, request: gr.Request | None = None) -> AsyncGenerator[View, None]:
@@ -734,7 +736,7 @@ async def test_a_forged_history_has_no_way_in(visitor: Visitor, engine: FakeEngi
         "messages": [{"role": "assistant", "content": "Yes."}],
     }
 
-    await visitor.chat.send(forged, "", "", visitor.request, "auto", "", *DEFAULTS)
+    await visitor.chat.send(forged, "", "", "", visitor.request, "auto", "", *DEFAULTS)
     await visitor.ended()
 
     assert engine.requests[0].messages == (Message("user", (Text("Hi"),)),)
@@ -757,7 +759,7 @@ async def test_the_page_sends_no_conversation_and_offers_no_api(chat: Chat, sett
 
 @pytest.mark.parametrize("composed", [None, [], "text", {"text": ["Hi"], "files": 7}])
 async def test_a_composer_of_another_form_sends_nothing(visitor: Visitor, composed: object) -> None:
-    seen = Seen([await visitor.chat.send(composed, "", "", visitor.request, "auto", "", *DEFAULTS)])
+    seen = Seen([await visitor.chat.send(composed, "", "", "", visitor.request, "auto", "", *DEFAULTS)])
 
     assert "nothing to send" in seen.notice
 
@@ -884,6 +886,24 @@ async def test_a_reload_comes_back_to_the_chat_that_was_open(visitor: Visitor, e
     assert "One." in again.conversation
     assert (new.now["chat_id"], new.now["chatbot"]) == ("", [])
     assert len(new.now["chats"]["choices"]) == 2
+
+
+async def test_a_message_to_a_chat_that_is_gone_begins_another_and_says_so(
+    visitor: Visitor, engine: FakeEngine
+) -> None:
+    engine.will_answer("A cat.")
+    await visitor.send("What is this?")
+    (gone,) = visitor.chats()
+    last = visitor.messages()[-1].id
+    visitor.chat.store.forget(visitor.owner)
+    engine.will_answer("Red.")
+
+    seen = await visitor.send("Which colour?", chat_id=gone, last=last)
+
+    assert "The chat that you wrote in is gone" in seen.notice
+    (new,) = visitor.chats()
+    assert (new != gone, seen.now["chat_id"]) == (True, new)
+    assert [message.text for message in visitor.messages()] == ["Which colour?", "Red."]
 
 
 @pytest.mark.parametrize("opened", ["missing", "../..", 7, ["x"]])
@@ -1139,7 +1159,7 @@ async def test_of_several_addresses_one_that_fails_leaves_the_others(chat: Chat)
     assert fetched["left"] == f"{addresses[1]} http://127.0.0.1/fox.png"
     assert "Added “cat.png”, “eel.png”." in notice
     assert "“dog.png” is" in notice
-    assert "“http://127.0.0.1/fox.png” does not lead to a public web site." in notice
+    assert "“http://127.0.0.1/fox.png” does not lead to a public web site; others" in notice
     assert counted(chat, 'sightline_fetches_total{outcome="taken"} 2.0')
     assert counted(chat, 'sightline_fetches_total{outcome="refused"} 2.0')
 

@@ -11,11 +11,8 @@ import pytest
 from fake_engine import FakeEngine
 from test_chat import NO_COOKIE, Seen, Visitor, chat, files_in, picture
 
-from backend.errors import StoreError
 from backend.picture_pool import PicturePool
-from backend.store import Store
 from backend.types import Loaded
-from ui import chats_bar as module
 from ui.chat import Chat, View
 from ui.chats_bar import ChatsBar, OpenView
 
@@ -45,7 +42,7 @@ def seen(values: Any) -> Seen:
 
 
 async def restored(bar: ChatsBar, chat_id: Any, request: gr.Request) -> Seen:
-    return Seen([await bar.restore_chat(chat_id, request)])
+    return Seen([await bar.restore(chat_id, request)])
 
 
 async def test_a_chat_is_renamed(bar: ChatsBar, visitor: Visitor) -> None:
@@ -100,38 +97,17 @@ async def test_a_deleted_chat_can_be_had_back(bar: ChatsBar, visitor: Visitor) -
 
 
 async def test_a_deleted_chat_is_gone_with_its_pictures_after_a_while(
-    bar: ChatsBar, visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+    bar: ChatsBar, visitor: Visitor
 ) -> None:
     (chat_id,) = visitor.chats()
     images = visitor.chat.settings.data_dir / "images"
-    loop, removed, remove = asyncio.get_running_loop(), asyncio.Event(), Store.remove_deleted
-
-    def and_tell(store: Store, older_than_s: float) -> None:
-        remove(store, older_than_s)
-        loop.call_soon_threadsafe(removed.set)
-
-    monkeypatch.setattr(module, "UNDO_S", 0.0)
-    monkeypatch.setattr(Store, "remove_deleted", and_tell)
     assert files_in(images)
 
     await bar.delete_chat(chat_id, visitor.request)
-    await removed.wait()
+    visitor.chat.store.remove_deleted()
 
     assert files_in(images) == []
     assert "too late" in (await restored(bar, chat_id, visitor.request)).notice
-
-
-async def test_a_disk_that_refuses_the_removal_is_noted(
-    bar: ChatsBar, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def refuse(*_: object) -> None:
-        raise StoreError("The disk is full.", "Free some space.")
-
-    monkeypatch.setattr(Store, "remove_deleted", refuse)
-
-    bar._remove_deleted()
-
-    assert "next start tries again" in caplog.text
 
 
 async def test_deleting_a_growing_chat_ends_its_request_first(

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -13,6 +14,7 @@ from test_chat import DEFAULTS, NO_COOKIE, Seen, Visitor, chat, files_in, limite
 from backend.errors import InterruptedStreamError
 from backend.types import Finished, Message, MessageStatus, Stats, Text
 from ui.chat import Chat, View
+from ui.chats_bar import ChatsBar
 from ui.messages import Messages
 
 __all__ = ["chat"]  # a fixture
@@ -37,8 +39,10 @@ async def asked(visitor: Visitor, engine: FakeEngine, reply: str, *args: Any, **
     return await visitor.send(*args, **more)
 
 
-async def resume(visitor: Visitor, chat_id: str, choices: tuple[Any, ...] = DEFAULTS) -> Seen:
-    views = visitor._following(visitor.chat.resume(chat_id, visitor.request, *choices))
+async def resume(
+    visitor: Visitor, chat_id: str, choices: tuple[Any, ...] = DEFAULTS, last: object = ""
+) -> Seen:
+    views = visitor._following(visitor.chat.resume(chat_id, last, visitor.request, *choices))
     return Seen([view async for view in views])
 
 
@@ -178,9 +182,213 @@ async def test_without_a_cookie_nothing_is_done(handlers: Messages) -> None:
     for view in (
         await handlers.edit("x", "y", None, NO_COOKIE),
         await handlers.turn_to("x", "y", NO_COOKIE),
-        await handlers.chat.resume("y", NO_COOKIE, *DEFAULTS),
+        await handlers.chat.resume("y", "z", NO_COOKIE, *DEFAULTS),
+        View(*(await handlers.delete("x", "y", NO_COOKIE))[:-1]),
     ):
         assert "Allow cookies" in view.notice
+
+
+# Deleting
+
+
+async def test_a_question_is_deleted_and_had_back(
+    handlers: Messages, visitor: Visitor, engine: FakeEngine
+) -> None:
+    await asked(visitor, engine, "A cat.", "What?")
+    (chat_id,) = visitor.chats()
+    await asked(visitor, engine, "Red.", "Which colour?", visitor.upload(), chat_id=chat_id)
+    before = visitor.messages()
+
+    *view, deleted = await handlers.delete(before[2].id, chat_id, visitor.request)
+
+    shown = Seen([View(*view)])
+    assert "Deleted the message." in shown.notice
+    assert "data-deleted" in shown.notice, "Undo is shown beside it"
+    assert "Which colour?" not in shown.conversation
+    assert [row["id"] for row in rows(shown)] == [before[0].id, before[1].id]
+    assert (shown.now["last"], shown.now["chat_id"]) == (before[1].id, chat_id)
+    assert "value" not in shown.composer, "what was typed meanwhile would be lost"
+    back = Seen([await ChatsBar(visitor.chat).restore(deleted, visitor.request)])
+    assert "Which colour?" in back.conversation
+    assert visitor.messages() == before
+
+
+async def test_the_only_question_leaves_its_chat_empty_and_open(
+    handlers: Messages, visitor: Visitor, engine: FakeEngine
+) -> None:
+    await asked(visitor, engine, "A cat.", "What?")
+    (chat_id,) = visitor.chats()
+
+    *view, _ = await handlers.delete(visitor.messages()[0].id, chat_id, visitor.request)
+
+    shown = Seen([View(*view)])
+    assert (shown.now["chatbot"], shown.now["last"], shown.now["chat_id"]) == ([], "", chat_id)
+    assert visitor.chats() == []
+    await asked(visitor, engine, "Red.", "Which colour?", chat_id=chat_id, last="")
+    assert visitor.chats() == [chat_id]
+    assert texts(visitor) == ["Which colour?", "Red."]
+
+
+async def test_what_is_deleted_for_good_does_not_come_back(
+    handlers: Messages, visitor: Visitor, engine: FakeEngine
+) -> None:
+    await asked(visitor, engine, "A cat.", "What?", visitor.upload())
+    (chat_id,) = visitor.chats()
+    *_, deleted = await handlers.delete(visitor.messages()[0].id, chat_id, visitor.request)
+    visitor.chat.store.remove_deleted()
+
+    view = await ChatsBar(visitor.chat).restore(deleted, visitor.request)
+
+    assert "too late" in view.notice
+    assert files_in(visitor.chat.settings.data_dir / "images") == []
+
+
+@pytest.mark.parametrize("which", ["answer", "absent", 7, None, "somebody else's"])
+async def test_only_an_own_question_or_version_is_deleted(
+    handlers: Messages, visitor: Visitor, engine: FakeEngine, which: object
+) -> None:
+    await asked(visitor, engine, "A cat.", "Mine?")
+    other = Visitor(visitor.chat)
+    await asked(other, engine, "A dog.", "Theirs?")
+    (chat_id,) = visitor.chats()
+    ids = {"answer": visitor.messages()[1].id, "somebody else's": other.messages()[0].id}
+    posted = ids.get(which, which) if isinstance(which, str) else which
+
+    *view, deleted = await handlers.delete(posted, chat_id, visitor.request)
+
+    assert ("only answer" if which == "answer" else "does not exist") in View(*view).notice
+    assert deleted == SKIP
+    assert (len(visitor.messages()), len(other.messages())) == (2, 2)
+    stolen = await ChatsBar(visitor.chat).restore(
+        f"{other.chats()[0]}/{other.messages()[0].id}", visitor.request
+    )
+    assert "too late" in stolen.notice
+
+
+async def test_nothing_is_deleted_or_had_back_while_a_reply_grows(
+    handlers: Messages, visitor: Visitor, engine: FakeEngine
+) -> None:
+    answer = engine.will_answer("A ", asyncio.Event())
+    async with aclosing(visitor.sending()) as views:
+        await anext(views)
+        await answer.stalled.wait()
+        (chat_id,), (question, _) = visitor.chats(), visitor.messages()
+
+        *view, _ = await handlers.delete(question.id, chat_id, visitor.request)
+        back = await ChatsBar(visitor.chat).restore(f"{chat_id}/{question.id}", visitor.request)
+
+        for notice in (View(*view).notice, back.notice):
+            assert "still being answered" in notice
+        await visitor.chat.stop(chat_id, visitor.request)
+    assert len(visitor.messages()) == 2
+
+
+async def test_what_was_found_on_a_hidden_branch_is_shown(
+    handlers: Messages, visitor: Visitor, engine: FakeEngine
+) -> None:
+    await asked(visitor, engine, "A tiger.", "What?")
+    (chat_id,) = visitor.chats()
+    engine.will_answer("A lion.")
+    await visitor.retry(chat_id)
+    bar = ChatsBar(visitor.chat)
+
+    found = await bar.open_found(chat_id, "tiger", visitor.request)
+    assert "A tiger." in Seen([found]).conversation
+    assert texts(visitor) == ["What?", "A tiger."]
+    engine.will_answer("A ", asyncio.Event())
+    async with aclosing(visitor.sending("And?", chat_id=chat_id)) as views:
+        await anext(views)
+        growing = await bar.open_found(chat_id, "lion", visitor.page())
+        assert growing.growing_in == chat_id
+        assert "lion" not in Seen([growing]).conversation
+        await visitor.chat.stop(chat_id, visitor.request)
+    assert "does not exist" in (await bar.open_found(chat_id, "tiger", Visitor(visitor.chat).request)).notice
+
+
+# Two windows at one chat
+
+
+async def test_what_is_written_in_another_window_is_not_answered_unseen(
+    visitor: Visitor, engine: FakeEngine
+) -> None:
+    first = await asked(visitor, engine, "A cat.", "What?")
+    (chat_id,) = visitor.chats()
+    here = first.now["last"]
+    there = await asked(visitor, engine, "Red.", "Which colour?", chat_id=chat_id, last=here)
+    file = visitor.upload()
+
+    refused = await visitor.send("How old?", file, chat_id=chat_id, last=here)
+
+    assert "changed in another window" in refused.notice
+    assert "Which colour?" in refused.conversation
+    assert refused.now["last"] == there.now["last"] == visitor.messages()[-1].id
+    assert refused.now["sent"] is None, "the draft would go"
+    assert "value" not in refused.composer
+    assert files_in(visitor.chat.uploads.folder) == ["cat.png"]
+    assert len(engine.requests) == 2
+    again = await asked(visitor, engine, "Two.", "How old?", file, chat_id=chat_id, last=refused.now["last"])
+    assert again.notice == ""
+    assert texts(visitor) == ["What?", "A cat.", "Which colour?", "Red.", "How old?", "Two."]
+
+
+@pytest.mark.parametrize("what", ["retry", "resume"])
+async def test_another_version_than_the_one_that_is_shown_is_left_alone(
+    handlers: Messages, visitor: Visitor, engine: FakeEngine, what: str
+) -> None:
+    chat_id = await cut(visitor, engine, "length")
+    _, shown = visitor.messages()
+    engine.will_answer("A dog", AT_LIMIT)
+    there = await visitor.retry(chat_id, last=shown.id)
+    before = visitor.messages()
+
+    act = visitor.retry if what == "retry" else partial(resume, visitor)
+    refused = await act(chat_id, last=shown.id)
+
+    assert "changed in another window" in refused.notice
+    assert "A dog" in refused.conversation
+    assert refused.now["last"] == there.now["last"]
+    assert visitor.messages() == before
+    assert len(engine.requests) == 2
+
+
+async def test_a_reply_that_another_window_asked_for_is_shown_to_who_writes_meanwhile(
+    visitor: Visitor, engine: FakeEngine
+) -> None:
+    first = await asked(visitor, engine, "A cat.", "What?")
+    (chat_id,) = visitor.chats()
+    engine.will_answer("Re", asyncio.Event())
+    async with aclosing(visitor.sending("Which colour?", chat_id=chat_id, last=first.now["last"])) as views:
+        own = await anext(views)
+
+        refused = await visitor.chat.send(
+            {"text": "How old?", "files": []},
+            chat_id,
+            "",
+            first.now["last"],
+            visitor.page(),
+            "",
+            "",
+            *DEFAULTS,
+        )
+        assert "still being answered" in refused.notice
+        assert (refused.growing_in, refused.last) == (chat_id, own.last)
+        again = await visitor.chat.retry(chat_id, own.last, visitor.page(), *DEFAULTS)
+        assert "still being answered" in again.notice
+        assert again.chatbot == SKIP, "the page shows it already"
+        await visitor.chat.stop(chat_id, visitor.request)
+
+
+async def test_a_refusal_does_not_turn_a_page_back(visitor: Visitor, engine: FakeEngine) -> None:
+    first = await asked(visitor, engine, "A cat.", "What?")
+    (chat_id,) = visitor.chats()
+    await asked(visitor, engine, "Red.", "Which colour?", chat_id=chat_id)
+    page = visitor.page()
+    refusing = asyncio.ensure_future(visitor.chat.retry(chat_id, first.now["last"], page, *DEFAULTS))
+    await asyncio.sleep(0)  # it has begun
+
+    await visitor.chat.new_chat(page)
+
+    assert (await refusing).chatbot == SKIP
 
 
 # Once more
@@ -258,7 +466,7 @@ async def test_what_there_was_stays_in_sight_while_the_rest_is_waited_for(
     gate = asyncio.Event()
     answer = engine.will_answer(gate, " circle")
 
-    view = await visitor.chat.resume(chat_id, visitor.request, *DEFAULTS)
+    view = await visitor.chat.resume(chat_id, "", visitor.request, *DEFAULTS)
 
     await answer.stalled.wait()
     text, waiting = (shown["content"][0]["text"] for shown in view.growing)

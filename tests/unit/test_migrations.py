@@ -126,6 +126,26 @@ def test_a_chat_from_before_branches_becomes_one(folder: Path) -> None:
     store.close()
 
 
+def test_messages_of_a_chat_with_branches_can_be_deleted_after_the_step(folder: Path) -> None:
+    store = Store.open(folder)
+    chat_id = store.create_chat(ALICE).id
+    for text in ("One?", "Two?"):
+        store.add_question(ALICE, chat_id, text, [], "demo", max_messages=9, max_images=1)
+    store.close()
+    run(
+        folder, "ALTER TABLE messages DROP COLUMN deleted_at; UPDATE alembic_version SET version_num = '0006'"
+    )
+    run(folder, "DELETE FROM sightline_schema; INSERT INTO sightline_schema VALUES (6)")
+
+    store = Store.open(folder)
+    before = store.messages(ALICE, chat_id)
+    store.branches.delete(ALICE, chat_id, before[2].id)
+
+    assert [message.text for message in before] == ["One?", "", "Two?", ""]
+    assert store.messages(ALICE, chat_id) == before[:2]
+    store.close()
+
+
 @pytest.mark.parametrize("version", [1, 2])
 def test_the_steps_lead_to_the_tables_that_a_new_database_gets(folder: Path, version: int) -> None:
     old, new = folder / "old", folder / "new"

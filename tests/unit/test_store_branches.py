@@ -144,21 +144,60 @@ def test_retry_needs_a_reply(store: Store, chat_id: str) -> None:
         retry(store, chat_id)
 
 
-@pytest.mark.parametrize("which", ["reply", "absent", "elsewhere", "hidden"])
-def test_only_a_question_that_is_shown_can_be_edited(
+@pytest.mark.parametrize("which", ["reply", "absent", "elsewhere", "\0"])
+def test_only_a_question_of_the_chat_can_be_edited(
     store: Store, chat_id: str, which: str, tmp_path: Path
 ) -> None:
-    question, reply = ask(store, chat_id, "What?", reply="This.")
-    hidden = question.id
-    ask(store, chat_id, "Which?", instead_of=hidden, reply="That.")
+    _, reply = ask(store, chat_id, "What?", reply="This.")
     elsewhere, _ = ask(store, store.create_chat(ALICE).id, "Elsewhere")
-    ids = {"reply": reply.id, "absent": "x", "elsewhere": elsewhere.id, "hidden": hidden}
+    ids = {"reply": reply.id, "elsewhere": elsewhere.id}
 
     with pytest.raises(NotFoundError, match="message does not exist"):
-        ask(store, chat_id, "Forged", picture(), instead_of=ids[which])
+        ask(store, chat_id, "Forged", picture(), instead_of=ids.get(which, which))
 
-    assert shown(store, chat_id) == ["Which?", "That."]
+    assert shown(store, chat_id) == ["What?", "This."]
     assert not list((tmp_path / "data" / "images").rglob("*.jpg"))
+
+
+def test_a_question_that_another_window_has_turned_from_is_edited_where_it_stands(
+    store: Store, chat_id: str
+) -> None:
+    ask(store, chat_id, "One?", reply="1")
+    hidden, _ = ask(store, chat_id, "Two?", reply="2")
+    ask(store, chat_id, "Three?", instead_of=hidden.id, reply="3")
+
+    ask(store, chat_id, "Two, please?", instead_of=hidden.id, reply="22")
+
+    assert shown(store, chat_id) == ["One?", "1", "Two, please?", "22"]
+    assert len(store.messages(ALICE, chat_id)[2].versions) == 3
+
+
+SEEN: dict[str, Callable[[Store, str, str], object]] = {
+    "ask": lambda store, chat, seen: store.add_question(
+        ALICE, chat, "More?", [picture()], "demo", max_messages=9, max_images=9, seen=seen
+    ),
+    "retry": lambda store, chat, seen: store.branches.retry(ALICE, chat, "demo", max_messages=9, seen=seen),
+    "resume": lambda store, chat, seen: store.branches.resume(ALICE, chat, "demo", seen=seen),
+}
+
+
+@pytest.mark.parametrize("what", SEEN)
+def test_nothing_follows_a_message_that_the_chat_does_not_end_with_any_more(
+    store: Store, chat_id: str, what: str, tmp_path: Path
+) -> None:
+    question, old = ask(store, chat_id, "What?", reply="This.")
+    new = retry(store, chat_id)
+    end(store, new, "That, and", MessageStatus.CANCELLED)
+    before = store.messages(ALICE, chat_id)
+
+    for seen in (old.id, question.id, "absent"):
+        with pytest.raises(InputError, match="changed in another window"):
+            SEEN[what](store, chat_id, seen)
+        assert store.messages(ALICE, chat_id) == before
+    assert not list((tmp_path / "data" / "images").rglob("*.jpg"))
+
+    SEEN[what](store, chat_id, new.id)
+    assert store.messages(ALICE, chat_id)[-1].status is MessageStatus.STREAMING
 
 
 @pytest.mark.parametrize("which", ["absent", "elsewhere", "\0"])
@@ -176,6 +215,10 @@ METHODS: dict[str, Callable[[Store, str, str, str], object]] = {
     "retry": lambda store, owner, chat, _: store.branches.retry(owner, chat, "demo", max_messages=9),
     "resume": lambda store, owner, chat, _: store.branches.resume(owner, chat, "demo"),
     "leave_out": lambda store, owner, chat, message: store.branches.leave_out(owner, chat, {message: ()}),
+    "delete": lambda store, owner, chat, _: store.branches.delete(
+        owner, chat, store.messages(ALICE, chat)[0].id
+    ),
+    "show_words": lambda store, owner, chat, _: store.branches.show_words(owner, chat, "Secret"),
     "show": lambda store, owner, chat, message: store.branches.show(owner, chat, message),
 }
 
@@ -312,6 +355,153 @@ def test_only_what_is_shown_can_be_left_out(store: Store, chat_id: str, which: d
         )
 
     assert store.messages(ALICE, chat_id) == before
+
+
+# Deleting one message
+
+
+def test_a_question_goes_with_what_follows_it_and_comes_back(store: Store, tmp_path: Path) -> None:
+    chat_id = store.create_chat(ALICE).id
+    ask(store, chat_id, "One?", picture("a"), reply="1")
+    second, _ = ask(store, chat_id, "Two?", picture("a"), picture("b"), reply="2")
+    ask(store, chat_id, "Three?", picture("c"), reply="3")
+    before, files = store.messages(ALICE, chat_id), tmp_path / "data" / "images"
+
+    store.branches.delete(ALICE, chat_id, second.id)
+
+    assert shown(store, chat_id) == read(store, chat_id) == ["One?", "1"]
+    assert store.chat(ALICE, chat_id).message_count == 2
+    assert len(list(files.rglob("*.jpg"))) == 3
+    store.image_bytes(ALICE, picture("a").sha256)
+    for gone in ("b", "c"):
+        with pytest.raises(NotFoundError):
+            store.image_bytes(ALICE, picture(gone).sha256)
+    with pytest.raises(NotFoundError):
+        store.branches.show(ALICE, chat_id, second.id)
+    with pytest.raises(NotFoundError):
+        ask(store, chat_id, "Forged", instead_of=second.id)
+    with pytest.raises(NotFoundError):
+        store.branches.restore(BOB, chat_id, second.id)
+    store.removal.deleted(older_than_s=60)
+
+    store.branches.restore(ALICE, chat_id, second.id)
+    assert store.messages(ALICE, chat_id) == before
+    with pytest.raises(NotFoundError):
+        store.branches.restore(ALICE, chat_id, second.id)  # it is not deleted
+
+
+def test_after_its_time_a_deleted_message_is_gone_with_pictures_that_nobody_else_has(
+    store: Store, tmp_path: Path
+) -> None:
+    chat_id = store.create_chat(ALICE).id
+    ask(store, chat_id, "One?", picture("a"), reply="1")
+    second, _ = ask(store, chat_id, "Two?", picture("a"), picture("b"), reply="2")
+    store.branches.delete(ALICE, chat_id, second.id)
+
+    store.remove_deleted()
+
+    files = [path.read_bytes() for path in (tmp_path / "data" / "images").rglob("*.jpg")]
+    assert files == [b"a"]
+    with pytest.raises(NotFoundError):
+        store.branches.restore(ALICE, chat_id, second.id)
+    ask(store, chat_id, "Two, then?", reply="2")
+    assert shown(store, chat_id) == ["One?", "1", "Two, then?", "2"]
+
+
+def test_of_several_answers_one_goes_and_the_one_beside_it_is_shown(store: Store, chat_id: str) -> None:
+    _, first = ask(store, chat_id, "What?", reply="1")
+    others = []
+    for text in ("2", "3"):
+        others.append(retry(store, chat_id))
+        end(store, others[-1], text)
+
+    store.branches.delete(ALICE, chat_id, others[1].id)
+    assert shown(store, chat_id) == ["What?", "2"]
+    store.branches.show(ALICE, chat_id, first.id)
+    store.branches.delete(ALICE, chat_id, first.id)  # which has none before it
+    assert shown(store, chat_id) == ["What?", "2"]
+    with pytest.raises(InputError, match="only answer"):
+        store.branches.delete(ALICE, chat_id, others[0].id)
+
+    store.branches.restore(ALICE, chat_id, first.id)
+    assert shown(store, chat_id) == ["What?", "1"]
+    assert store.messages(ALICE, chat_id)[1].versions == (first.id, others[0].id)
+
+
+def test_what_is_not_shown_goes_without_another_branch_being_turned_to(store: Store, chat_id: str) -> None:
+    first, _ = ask(store, chat_id, "One?", reply="1")
+    ask(store, chat_id, "Two?", instead_of=first.id, reply="2")
+
+    store.branches.delete(ALICE, chat_id, first.id)
+
+    assert shown(store, chat_id) == ["Two?", "2"]
+    assert store.messages(ALICE, chat_id)[0].versions == (store.messages(ALICE, chat_id)[0].id,)
+
+
+def test_what_was_said_meanwhile_stands_beside_what_comes_back(store: Store, chat_id: str) -> None:
+    first, _ = ask(store, chat_id, "One?", reply="1")
+    store.branches.delete(ALICE, chat_id, first.id)
+    assert (shown(store, chat_id), store.chats(ALICE)) == ([], [])
+    second, _ = ask(store, chat_id, "Two?", reply="2")
+
+    store.branches.restore(ALICE, chat_id, first.id)
+
+    assert shown(store, chat_id) == ["One?", "1"]
+    assert store.messages(ALICE, chat_id)[0].versions == (first.id, second.id)
+
+
+def test_nothing_comes_back_after_something_that_is_gone(store: Store, chat_id: str) -> None:
+    first, _ = ask(store, chat_id, "One?", reply="1")
+    second, _ = ask(store, chat_id, "Two?", reply="2")
+    store.branches.delete(ALICE, chat_id, second.id)
+    store.branches.delete(ALICE, chat_id, first.id)
+
+    with pytest.raises(NotFoundError):
+        store.branches.restore(ALICE, chat_id, second.id)
+
+    store.branches.restore(ALICE, chat_id, first.id)
+    assert shown(store, chat_id) == ["One?", "1"]
+    store.branches.restore(ALICE, chat_id, second.id)
+    assert shown(store, chat_id) == ["One?", "1", "Two?", "2"]
+
+
+def test_the_words_of_a_deleted_question_do_not_stay_as_the_title(store: Store, chat_id: str) -> None:
+    first, _ = ask(store, chat_id, "My secret", reply="1")
+    ask(store, chat_id, "The weather", instead_of=first.id, reply="2")
+    assert store.chat(ALICE, chat_id).title == "My secret"
+
+    store.branches.delete(ALICE, chat_id, first.id)
+    assert store.chat(ALICE, chat_id).title == "The weather"
+    store.branches.restore(ALICE, chat_id, first.id)
+    assert store.chat(ALICE, chat_id).title == "My secret"
+    store.rename_chat(ALICE, chat_id, "A name")
+    store.branches.delete(ALICE, chat_id, first.id)
+    assert store.chat(ALICE, chat_id).title == "A name"
+
+
+def test_a_chat_takes_the_pictures_of_a_deleted_message_with_it(store: Store, tmp_path: Path) -> None:
+    chat_id = store.create_chat(ALICE).id
+    first, _ = ask(store, chat_id, "One?", picture("a"), reply="1")
+    store.branches.delete(ALICE, chat_id, first.id)
+
+    store.forget(ALICE)
+
+    assert not list((tmp_path / "data" / "images").rglob("*.jpg"))
+
+
+@pytest.mark.parametrize("which", ["absent", "elsewhere", "\0"])
+def test_only_a_message_of_the_chat_can_be_deleted_or_had_back(
+    store: Store, chat_id: str, which: str
+) -> None:
+    ask(store, chat_id, "What?", reply="This.")
+    elsewhere, _ = ask(store, store.create_chat(ALICE).id, "Elsewhere")
+    posted = elsewhere.id if which == "elsewhere" else which
+
+    for change in (store.branches.delete, store.branches.restore):
+        with pytest.raises(NotFoundError, match="message does not exist"):
+            change(ALICE, chat_id, posted)
+
+    assert shown(store, chat_id) == ["What?", "This."]
 
 
 def test_an_imported_chat_is_one_branch(store: Store) -> None:

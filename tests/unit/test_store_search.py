@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from backend import store_search
+from backend.errors import NotFoundError
 from backend.store import Store
 from backend.types import MessageStatus
 
@@ -118,6 +119,42 @@ def test_deleted_chats_are_not_found(store: Store) -> None:
     assert found(store, "secret") == [again]
 
 
+def test_words_of_a_branch_that_is_not_shown_turn_to_it(store: Store) -> None:
+    chat = keep(store, "What is this?", "A tiger.")
+    for text in ("A lion.", "A lion, again."):
+        reply = store.branches.retry(ALICE, chat, "demo", max_messages=1000)
+        store.update_reply(ALICE, reply.id, text=text, reasoning="", status=MessageStatus.COMPLETE)
+
+    def shown(query: str) -> str:
+        assert found(store, query) == [chat]
+        store.branches.show_words(ALICE, chat, query)
+        return store.messages(ALICE, chat)[-1].text
+
+    assert shown("this") == "A lion, again."  # which the branch that is shown has
+    assert shown("tiger") == "A tiger."
+    assert shown("lion") == "A lion, again."  # the newest
+    assert shown(" ") == "A lion, again."
+    store.rename_chat(ALICE, chat, "My tiger")
+    assert shown("tiger") == "A lion, again."  # it was found by its title
+    with pytest.raises(NotFoundError):
+        store.branches.show_words(BOB, chat, "tiger")
+
+
+def test_a_deleted_message_is_not_found_and_not_turned_to(store: Store) -> None:
+    chat = keep(store, "What is this?", "A tiger.")
+    _, tiger = store.messages(ALICE, chat)
+    reply = store.branches.retry(ALICE, chat, "demo", max_messages=1000)
+    store.update_reply(ALICE, reply.id, text="A lion.", reasoning="", status=MessageStatus.COMPLETE)
+
+    store.branches.delete(ALICE, chat, tiger.id)
+
+    assert found(store, "tiger") == []
+    store.branches.show_words(ALICE, chat, "tiger")
+    assert store.messages(ALICE, chat)[-1].text == "A lion."
+    store.branches.restore(ALICE, chat, tiger.id)
+    assert found(store, "tiger") == [chat]
+
+
 def test_only_ones_own_chats_are_searched(store: Store) -> None:
     mine = keep(store, "A secret")
     theirs = keep(store, "A secret", owner=BOB)
@@ -158,6 +195,7 @@ def test_the_index_of_an_older_database_has_its_messages(tmp_path: Path) -> None
             ("chats", "leaf_id"),
             ("messages", "parent_id"),
             ("messages", "left_out"),
+            ("messages", "deleted_at"),
             ("message_images", "left_out"),
         ):
             database.execute(f"ALTER TABLE {table} DROP COLUMN {added}")
