@@ -65,7 +65,7 @@ PARTS_WITHOUT_LOGIN = (
     "/static/",
     "/sightline/page.",
     "/sightline/chats.",
-    "/sightline/captions.",
+    "/sightline/captions",
     "/sightline/icon.",
 )
 VISITOR = "sightline.visitor"  # where a request's scope has the secret of the cookie that the page gives

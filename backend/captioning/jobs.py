@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
+from backend.captioning.cost import Cost, cost_of
 from backend.captioning.intake import Intake
 from backend.captioning.job_file import JobFile, Which
 from backend.captioning.job_tables import explained
@@ -126,6 +127,11 @@ class Jobs:
         """How quick it is now, and what it waits for, if anything."""
         running = self._running.get((owner, job_id))
         return (running.runner.speed, running.runner.note) if running else (Speed(), "")
+
+    async def cost(self, model: str, counts: Counts) -> Cost | None:
+        """What a job costs, where the prices of its model are known."""
+        found = await self._router.find(model) if model else None
+        return cost_of(found[1] if found else None, counts)
 
     def is_running(self, owner: str, job_id: str) -> bool:
         return (owner, job_id) in self._running

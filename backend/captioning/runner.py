@@ -42,6 +42,7 @@ ROWS_AT_ONCE = 200  # that are read from the job
 TRIES = 3  # for an answer that broke off, or that does not fit its fields
 TOGETHER_S = 0.1  # results that come within it are stored in one transaction
 LOOK_S = 0.05  # how soon it is seen that visitors chat no more
+FIRST_TOKEN_S = 2.0  # from somebody's message on nothing is begun, so that its first token finds no line
 AGAIN_S = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)  # between looks for an engine that is away
 METER_S = 60.0  # over which speed is told
 AWAY = (EngineUnavailableError, EngineDiedError, RateLimitedError)
@@ -87,7 +88,7 @@ class Runner:
         self._job = job
         self._engine = engine
         self._intake = intake
-        self._model = model
+        self.model = model
         self._sidecars = sidecars
         self._visitors = visitors
         self._share = share
@@ -107,6 +108,7 @@ class Runner:
         self._again: deque[Prepared] = deque()
         self._changed = asyncio.Event()
         self._pausing = False
+        self._chat_since: float | None = None
         self._away_since: float | None = None
         self._looks = 0
         self._not_before = 0.0
@@ -203,7 +205,7 @@ class Runner:
 
     async def _open_one(self, row: Row) -> None:
         try:
-            picture = await self._intake.load(row, self._model.vision)
+            picture = await self._intake.load(row, self.model.vision)
         except (ImageError, FetchError) as error:
             self._results.put_nowait(Outcome(row.id, RowState.FAILED, reason=str(error)))
             return
@@ -238,13 +240,16 @@ class Runner:
             log.error("A picture's request ended unexpectedly", exc_info=task.exception())
 
     def _may_ask(self) -> bool:
-        if time.monotonic() < self._not_before:
+        now = time.monotonic()
+        if now < self._not_before:
             return False
-        most = max(1, self._pace.in_flight // max(1, self._share()))
-        if self._visitors():
+        if not self._visitors():
+            self._chat_since = None
+            return len(self._asking) < max(1, self._pace.in_flight // max(1, self._share()))
+        if self._chat_since is None:
+            self._chat_since = now
             self._pace.yielded()
-            most = 1
-        return len(self._asking) < most
+        return not self._asking and now - self._chat_since >= FIRST_TOKEN_S
 
     def _next(self) -> Prepared | None:
         if self._again:
@@ -280,9 +285,7 @@ class Runner:
         messages: tuple[Message, ...] = (Message("user", (image, Text(prompt))),)
         if spec.system:
             messages = (Message("system", (Text(spec.system),)), *messages)
-        request = ChatRequest(
-            self._model.name, messages, spec.sampling, schema=spec.schema, in_one_piece=True
-        )
+        request = ChatRequest(self.model.name, messages, spec.sampling, schema=spec.schema, in_one_piece=True)
         text, stats = "", Stats("interrupted")
         async with aclosing(self._engine.stream(request)) as events:
             async for event in events:
@@ -298,7 +301,7 @@ class Runner:
         self._answered += 1
         self._away_since, self._looks, self.note = None, 0, ""
         thumbnail = (image.thumbnail or image.data) if self._thumbnails else b""
-        known = _known(row, self._model.name, prompt, stats, thumbnail)
+        known = _known(row, self.model.name, prompt, stats, thumbnail)
         if not spec.schema:
             return replace(known, text=tidy(spec, text))
         try:

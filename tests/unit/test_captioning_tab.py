@@ -31,7 +31,7 @@ from backend.config import Settings
 from backend.errors import LimitError, RejectedError, StoreError
 from backend.fetch import Fetcher
 from backend.picture_pool import PicturePool
-from backend.router import Router
+from backend.router import Router, read_corrections
 from ui.captioning import NEW_PER_MINUTE, Captioning
 from ui.middleware import PageHeaders, PostedBodies
 from ui.visitors import COOKIE, new_secret, owner_of
@@ -129,6 +129,21 @@ def test_pictures_become_captions_and_tables(client: TestClient) -> None:
         assert packed.read("a.png.txt") == b"A picture, a.png.\n"
     (listed,) = client.get("/captions/list").json()["jobs"]
     assert listed["counts"]["done"] == 3
+
+
+def test_where_prices_are_known_the_page_tells_the_cost(
+    settings: Settings, pool: PicturePool, engine: CaptioningEngine, operator: Any, admission: Admission
+) -> None:
+    router = Router(engine, corrections=read_corrections(["captioner price_in=1000 price_out=0"]))
+    jobs = Jobs(settings.data_dir / "captions", router, pool, Fetcher(settings.fetch_limits))
+    app = Starlette(routes=Captioning(jobs, settings, operator, admission).routes())
+    app.add_middleware(PageHeaders, in_space=False)
+    with TestClient(app, cookies={COOKIE: new_secret()}) as client:
+        job_id = begin(client, *(f"{number}.png" for number in range(5)))
+        assert show(client, job_id)["cost"] is None  # it has no model yet
+        client.post(f"/captions/{job_id}/start", json={"options": WANTED, "trial": True})
+        tried = until(client, job_id, lambda now: not now["running"])
+        assert tried["cost"] == {"soFar": "0.15", "inAll": "0.25"}
 
 
 def test_nobody_else_sees_or_changes_a_job(app: Starlette, client: TestClient) -> None:
