@@ -12,10 +12,10 @@ from backend.captioning.presets import LANGUAGES, TEMPERATURE, find_preset
 from backend.captioning.values import Counts, Existing, JobSpec, Row
 from backend.errors import InputError
 from backend.types import Sampling
+from ui.payload import MAX_SEED
 
 MAX_TEMPERATURE = 2
 MAX_TOKENS = 100_000  # an engine cuts it to what its context has room for
-MAX_SEED = 2**31 - 1  # Gradio's and most servers'
 Json = dict[str, Any]
 
 

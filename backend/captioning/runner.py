@@ -18,6 +18,7 @@ from backend.captioning.job_file import JobFile
 from backend.captioning.pace import UNKNOWN_MOST, Pace, Speed
 from backend.captioning.presets import render_prompt, tidy
 from backend.captioning.sidecars import NONE, Sidecars, write_sidecars
+from backend.captioning.single import request_for
 from backend.captioning.values import JobSpec, JobState, Outcome, Row, RowState
 from backend.engine import Engine
 from backend.errors import (
@@ -35,9 +36,10 @@ from backend.errors import (
     TooManyImagesError,
     UnknownModelError,
 )
-from backend.types import ChatRequest, Finished, Message, ModelInfo, Stats, Text, TextDelta, Waiting
+from backend.types import Finished, ModelInfo, Stats, TextDelta, Waiting
 
-OPENED_AHEAD = 8  # pictures that are ready before it is their turn, beyond those in flight
+OPENED_AT_ONCE = 8  # pictures
+READY = 32  # before it is their turn, beyond those in flight: answers come many at a time
 ROWS_AT_ONCE = 200  # that are read from the job
 TRIES = 3  # for an answer that broke off, or that does not fit its fields
 TOGETHER_S = 0.1  # results that come within it are stored in one transaction
@@ -98,7 +100,7 @@ class Runner:
         self._is_trial = first is not None
         self._spec: JobSpec = job.spec
         self._pace = Pace(model.parallel or UNKNOWN_MOST)
-        self._ready: asyncio.Queue[Prepared] = asyncio.Queue(OPENED_AHEAD)
+        self._ready: asyncio.Queue[Prepared] = asyncio.Queue(READY)
         self._results: asyncio.Queue[Outcome] = asyncio.Queue()
         self._busy: set[int] = set()  # rows that are somewhere between being read and being stored
         self._asking: set[asyncio.Task[None]] = set()
@@ -191,7 +193,7 @@ class Runner:
                     self._busy.add(row.id)
                     if self._left is not None:
                         self._left -= 1
-                    while len(workers) >= OPENED_AHEAD:
+                    while len(workers) >= OPENED_AT_ONCE:
                         _, workers = await asyncio.wait(workers, return_when=asyncio.FIRST_COMPLETED)
                     workers.add(asyncio.create_task(self._open_one(row)))
                 if self._left == 0:
@@ -282,10 +284,7 @@ class Runner:
         spec, row = self._spec, prepared.row
         prompt = render_prompt(spec, row.name, row.existing)
         image = prepared.picture.image
-        messages: tuple[Message, ...] = (Message("user", (image, Text(prompt))),)
-        if spec.system:
-            messages = (Message("system", (Text(spec.system),)), *messages)
-        request = ChatRequest(self.model.name, messages, spec.sampling, schema=spec.schema, in_one_piece=True)
+        request = request_for(spec, image, prompt, self.model.name)
         text, stats = "", Stats("interrupted")
         async with aclosing(self._engine.stream(request)) as events:
             async for event in events:
