@@ -252,14 +252,14 @@ class Chat:
         return view if view == View() else view._replace(editing="")
 
     async def new_chat(self, request: gr.Request) -> View:
-        """An empty chat; it is stored with its first message."""
-        self.pages.turn(request)
+        """An empty chat; it is stored with its first message, which may be sent before this is answered."""
+        is_shown = self.pages.turn(request)
         try:
             chats = await self.listed(require_owner(request), "")
         except SightlineError as error:
             return View(notice=render.notice(str(error)))
         empty = View([], _idle(), "", chat_id="", chats=chats, growing=[], growing_in="")
-        return empty._replace(editing="", rows="[]")
+        return empty._replace(editing="", rows="[]") if is_shown() else View()
 
     async def leave(self, request: gr.Request) -> None:
         """The page was closed."""

@@ -217,7 +217,7 @@ def connect(
     answer = gr.Textbox(visible="hidden", elem_id="import-answer")
     answered = gr.Button(visible="hidden", elem_id="import-answered")
     chat = handlers.chat
-    bar.new.click(chat.new_chat, None, view, **plain)
+    bar.new.click(chat.new_chat, None, view, **quick)
     for choice in (bar.chats, bar.found):
         choice.input(chat.open_chat, [choice], view, trigger_mode="multiple", **quick)
     search, found = [bar.query, chat_id], [bar.found]

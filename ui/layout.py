@@ -168,7 +168,7 @@ def build(
 
         written = drafts.Written(composer, address, pages, detail)
         # Before the handler of Send, so that it sees what is sent.
-        drafts.connect(chat, page, view, quick, written=written, chat_id=chat_id, sent=sent)
+        drafts.connect(chat, page, parts, quick, written=written, new=bar.new)
         asked = list(choices.values())
         message = [composer, chat_id, editing, detail, pages, *asked]
         composer.submit(chat.send, message, view, **quick)

@@ -112,9 +112,15 @@
     shown = chat;
     const draft = storages().map(storage => read(storage)[chat]).find(Boolean);
     note(Boolean(draft));
-    if (!draft) return isFirst ? [] : [{text: "", files: []}, "", ""];
+    const isEmpty = !(composer.text || composer.files.length || address || pages); // then nothing typed by now is taken
+    if (!draft) return isFirst || isEmpty ? [] : [{text: "", files: []}, "", ""];
     const text = draft.text + (isFirst ? composer.text : "");
     return [{text, files: draft.files}, draft.address, draft.pages, draft.detail];
+  }
+
+  // An empty chat, without asking the server: its conversation and what belongs to it, and what is written there.
+  function begin(composer, address, pages, detail, owner, told) {
+    return [[], "", "", "", "", "[]", ...turn(composer, address, pages, detail, "", owner, told)];
   }
 
   // While the connection is lost Gradio tells nothing, and loads the page again once it is back.
@@ -148,5 +154,5 @@
     }
   }
 
-  Object.assign(window.sightline, {drafts: {keep, turn, send, carry, forget, opened}});
+  Object.assign(window.sightline, {drafts: {keep, turn, begin, send, carry, forget, opened}});
 })();

@@ -1,5 +1,6 @@
 """A captioning job that is killed, fills the disk, loses its server: each picture once, whole, edits kept."""
 
+import asyncio
 import csv
 import json
 import os
@@ -33,10 +34,13 @@ class Model:
 
     def __init__(self) -> None:
         self.answered = 0
+        self._turns = asyncio.Semaphore(2)
 
     async def __call__(self, call: Call) -> None:
         message = {"role": "assistant", "content": call.body["messages"][-1]["content"][-1]["text"]}
         usage = {"prompt_tokens": 40, "completion_tokens": 9}
+        async with self._turns:  # so that a job outlasts many kills, however quick the machine
+            await asyncio.sleep(0.025)
         self.answered += 1
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         await call.json(200, {"choices": [choice], "usage": usage})
@@ -121,7 +125,7 @@ def test_killed_at_random_moments(photos: Path, server: FaultServer, tmp_path: P
         asked = len(server.chats()) + chance.randrange(0, PICTURES // KILLS)
         while len(server.chats()) < asked and process.poll() is None:
             time.sleep(0.002)
-        time.sleep(chance.uniform(0, 0.15))  # any moment: in the middle of a request, of a commit, of a file
+        time.sleep(chance.uniform(0, 0.4))  # any moment: in the middle of a request, of a commit, of a file
         kill(process)
         now = done(photos) if (photos / JOB_NAME).exists() else {}
         assert before.items() <= now.items()  # what was done is neither lost nor done again
