@@ -51,6 +51,7 @@ AWAY = (EngineUnavailableError, EngineDiedError, RateLimitedError)
 REFUSED = (KeyRefusedError, UnknownModelError, NoChatServerError, TooManyImagesError)
 FAULTS = 12  # of a server, for one picture while it answers no other: as good as away, up to a point
 
+PAUSING = "Pausing: what the model has begun is finished first."
 UNEXPECTED = "Something went wrong with this picture. Retry it; the log has the reason."
 
 log = logging.getLogger(__name__)
@@ -132,7 +133,7 @@ class Runner:
 
     def pause(self) -> None:
         """Begin nothing new; what is in flight is finished and kept."""
-        self._pausing = True
+        self._pausing, self.note = True, PAUSING
         self._changed.set()
 
     async def run(self) -> JobState:
@@ -298,7 +299,7 @@ class Runner:
                         stats = told
         self._pace.succeeded()
         self._answered += 1
-        self._away_since, self._looks, self.note = None, 0, ""
+        self._away_since, self._looks, self.note = None, 0, PAUSING if self._pausing else ""
         thumbnail = (image.thumbnail or image.data) if self._thumbnails else b""
         known = _known(row, self.model.name, prompt, stats, thumbnail)
         if not spec.schema:

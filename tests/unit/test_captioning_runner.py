@@ -197,6 +197,7 @@ async def test_pausing_finishes_what_is_in_flight(make: Make) -> None:
     running = asyncio.create_task(runner.run())
     await until(lambda: engine.in_flight > 0)
     runner.pause()
+    assert runner.note == runner_module.PAUSING
     engine.may_answer.set()
     assert await running is JobState.PAUSED
     assert job.info().state is JobState.PAUSED

@@ -1,0 +1,96 @@
+"""Captions of the demo model's own world, scored: drawings by training's generator, through the command.
+
+    python -m bench.caption_world [--pictures 200] [--keep FOLDER] [--json]
+
+``sightline caption`` gets a folder of drawings with one to three shapes, from seeds of their own, and its
+table is judged as training's exam judges an answer: right is a caption that names every shape with its
+colour, as often as it is there, and no other. Its wording is the model's own.
+"""
+
+import argparse
+import csv
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import cv2
+
+from training import judge, scenes
+from training.bank import Bank, Stock
+from training.drawing import render
+from training.evaluate import wilson
+from training.wording import named
+from training.world import Scene
+
+SHAPES = 3  # at most; of more the model's own card says that it is less sure
+LISTED = 10  # wrong captions that are printed
+
+
+def stock() -> Stock:
+    """What shapes are drawn from: no pictogram, no photograph, no font."""
+    return Stock(Bank(), {}, (), ("",), (), ())
+
+
+def draw(folder: Path, count: int) -> dict[str, Scene]:
+    """The scenes by the names of their files."""
+    drawn, source = {}, stock()
+    for number in range(count):
+        rng = random.Random(f"caption/{number}")
+        scene = scenes.some_shapes(rng, source, 1 + number % SHAPES)
+        name = f"{number:04}.png"
+        cv2.imwrite(str(folder / name), cv2.cvtColor(render(scene, source), cv2.COLOR_RGB2BGR))
+        drawn[name] = scene
+    return drawn
+
+
+def caption(folder: Path) -> dict[str, str]:
+    """What the command makes of the folder, by the names of the files."""
+    command = [sys.executable, "app.py", "caption", str(folder), "--temperature", "0", "--format", "csv"]
+    subprocess.run(command, check=True, cwd=Path(__file__).resolve().parents[1])
+    with (folder / "captions.csv").open(encoding="utf-8-sig", newline="") as table:
+        return {row["file"]: row["caption"] for row in csv.DictReader(table)}
+
+
+def score(drawn: dict[str, Scene], captions: dict[str, str]) -> dict[str, Any]:
+    """How many captions are right, in all and by the number of shapes."""
+    right: dict[int, list[bool]] = {}
+    wrong = []
+    for name, scene in drawn.items():
+        is_right = judge.things(scene.things)(captions[name])
+        right.setdefault(len(scene.things), []).append(is_right)
+        if not is_right:
+            wrong.append(f"{name}: {', '.join(named(scene.things))} | {captions[name]}")
+    total, hits = len(drawn), sum(map(sum, right.values()))
+    low, high = wilson(hits, total)
+    return {
+        "pictures": total,
+        "right": hits,
+        "share": round(hits / total, 3),
+        "interval": [round(low, 3), round(high, 3)],
+        "by_shapes": {str(n): f"{sum(found)}/{len(found)}" for n, found in sorted(right.items())},
+        "wrong": wrong[:LISTED],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--pictures", type=int, default=200)
+    parser.add_argument("--keep", type=Path, help="a folder for the drawings and what comes of them")
+    parser.add_argument("--json", action="store_true", help="one JSON object at the end")
+    options = parser.parse_args()
+    with TemporaryDirectory() as temporary:
+        folder = options.keep or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        drawn = draw(folder, options.pictures)
+        report = score(drawn, caption(folder))
+    print(json.dumps(report) if options.json else "\n".join(f"{k} {v}" for k, v in report.items()))
+
+
+if __name__ == "__main__":
+    main()
