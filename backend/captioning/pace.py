@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-FIRST = 4
+FIRST = 8
 UNKNOWN_MOST = 64  # of a server that does not tell how many it answers at once
 WORTH = 0.1  # twice as many have to be faster by this much
 LEAST_COUNTED, LEAST_S = 8, 0.5  # answers and time by which a number is judged
@@ -28,12 +28,12 @@ class Pace:
     _kept: tuple[int, float] | None = None  # the best number so far, and its answers a second
     _goes_down: bool = False  # the way in which it looks next
     _look_at: float = 0.0  # when it does
-    _settling: int = 0  # answers that were asked for under another number
+    _settling: int = 1  # answers that are not counted; from the last of them on time is
     _counted: int = 0
     _since: float = 0.0
 
     def __post_init__(self) -> None:
-        self._set(min(self.in_flight, self.most))
+        self.in_flight = min(self.in_flight, self.most)
 
     def succeeded(self) -> None:
         """An answer came."""
@@ -46,6 +46,7 @@ class Pace:
         seconds = now - self._since
         if self._counted >= max(LEAST_COUNTED, self.in_flight) and seconds >= LEAST_S:
             self._judge(self._counted / seconds, now)
+            self._since = now
 
     def refused(self) -> None:
         """The engine had enough, or did not answer in time: half as many."""
@@ -63,6 +64,7 @@ class Pace:
     def _begin_again(self, number: int) -> None:
         self._step, self._kept, self._goes_down, self._look_at = SLOW, None, False, 0.0
         self._set(max(1, number))
+        self._settling = max(1, self._settling)  # time has gone by in which nothing was asked for
 
     def _judge(self, rate: float, now: float) -> None:
         number, kept = self.in_flight, self._kept
@@ -93,7 +95,9 @@ class Pace:
         return min(self.most, max(number + 1, int(number * self._step)))
 
     def _set(self, number: int) -> None:
-        self._settling, self._counted, self.in_flight = number, 0, number
+        """What was asked for under another number is answered first, and says nothing of this one."""
+        self._settling, self._counted = (self.in_flight if number != self.in_flight else 0), 0
+        self.in_flight = number
 
 
 def _pays(more: tuple[int, float], fewer: tuple[int, float]) -> bool:
