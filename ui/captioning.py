@@ -160,6 +160,7 @@ class Captioning:
         left, cost = speed.left_s(counts.pending), await self.jobs.cost(told["spec"]["model"], counts)
         told |= {
             "running": is_running,
+            "pausing": self.jobs.is_pausing(owner, job_id),
             "perMinute": round(speed.pictures_per_minute, 1),
             "tokensPerSecond": round(speed.tokens_per_second, 1),
             "leftSeconds": None if left is None else round(left),

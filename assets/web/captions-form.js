@@ -89,7 +89,7 @@
     const number = (name, placeholder, inputMode) => bound("input", name, {type: "text", inputMode, placeholder});
     const isOpen = wanted.system || wanted.temperature || wanted.maxTokens || wanted.seed || (wanted.prompt && !isOwn)
       || (wanted.schema && preset.id === "fields");
-    parts.push(el("details", {open: Boolean(isOpen)}, el("summary", {}, "More"),
+    parts.push(el("details", {open: Boolean(isOpen)}, el("summary", {}, "More"), el("div", {className: "captions-more"},
       isOwn ? null : labelled("Other words for the model", prompt, "Instead of the ready ones. {filename} and {existing} may stand in them."),
       preset.id !== "fields" ? null : labelled("JSON schema",
         bound("textarea", "schema", {rows: 4, spellcheck: false, placeholder: '{"type": "object", "properties": {…}}'}),
@@ -99,7 +99,7 @@
         labelled("Temperature", number("temperature", String(offer.temperature), "decimal"), "0: the likeliest words; up to 2: freer."),
         labelled("Longest caption", number("maxTokens", String(preset.maxTokens), "numeric"), "In tokens, each about ¾ of a word."),
         labelled("Seed", number("seed", "none", "numeric"), "The same number gives the same captions.")),
-      el("p", {className: "muted"}, "The model is the one of the settings.")));
+      el("p", {className: "muted"}, "The model is the one of the settings."))));
     return parts;
   }
   function fieldTable(wanted, types) {

@@ -37,6 +37,7 @@
       notice = error.message;
     }
     draw();
+    if (notice) document.querySelector("#captions-head .notice")?.scrollIntoView({block: "nearest"});
   }
   function setOffline(now) {
     if (offline === now) return;
@@ -100,7 +101,6 @@
   // Pictures in.
   const isTaken = file => offer.suffixes.some(suffix => file.name.toLowerCase().endsWith(suffix));
   async function ensureJob() {
-    if (id && job?.state === "draft") return;
     if (id && !job) job = await call(id);
     if (id && job.state === "draft") return;
     open((await call("new", {})).id);
@@ -298,7 +298,7 @@
       tools.push(made);
     };
     if (state === "running") {
-      act_("pause", "Pause", () => act("pause"));
+      if (!job.pausing) act_("pause", "Pause", () => act("pause"));
       act_("cancel", "Cancel", () => act("cancel"));
     }
     if (state === "paused" || state === "cancelled") if (counts.pending) act_("go", "Go on", () => act("start"), true);
@@ -323,7 +323,8 @@
     const known = jobs.filter(one => one.counts.total || one.id === id);
     if (known.length < 2) return null;
     const menu = el("select", {onchange: event => { open(event.target.value); look(); }, aria: {"aria-label": "Your captioning jobs"}},
-      known.map(one => el("option", {value: one.id, selected: one.id === id}, `${one.title}, ${count(one.counts.total, "picture")}`)));
+      known.map(one => el("option", {value: one.id, selected: one.id === id},
+        `${one.title}, ${count((one.id === id ? job : one).counts.total, "picture")}`)));
     menu.dataset.act = "pick";
     return menu;
   }
@@ -395,7 +396,5 @@
     item.querySelector(".name").dataset.words = words_;
   }
 
-  begin({
-    onShow: () => { draw(); look(); }, onDrop: add, mayLeave: () => !unsaved.size,
-  });
+  begin({onShow: () => { draw(); look(); }, onDrop: add, mayLeave: () => !unsaved.size});
 })();

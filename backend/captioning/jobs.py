@@ -83,7 +83,7 @@ class Jobs:
         self._adding = threading.Lock()
         self._creating = asyncio.Lock()
         self._has_resumed = False
-        self._resuming: asyncio.Task[None] | None = None  # held, as the loop does not hold it
+        self._resuming: asyncio.Task[None] | None = None  # the loop does not hold it
 
     # A job as a whole.
 
@@ -128,6 +128,11 @@ class Jobs:
         """How quick it is now, and what it waits for, if anything."""
         running = self._running.get((owner, job_id))
         return (running.runner.speed, running.runner.note) if running else (Speed(), "")
+
+    def is_pausing(self, owner: str, job_id: str) -> bool:
+        """Whether it only finishes what its model has begun."""
+        running = self._running.get((owner, job_id))
+        return running is not None and running.runner.is_pausing
 
     async def cost(self, model: str, counts: Counts) -> Cost | None:
         """What a job costs, where the prices of its model are known."""

@@ -131,6 +131,10 @@ class Runner:
         counted = len(self._meter) - 1
         return Speed(counted / seconds * 60, sum(tokens for _, tokens in list(self._meter)[1:]) / seconds)
 
+    @property
+    def is_pausing(self) -> bool:
+        return self._pausing
+
     def pause(self) -> None:
         """Begin nothing new; what is in flight is finished and kept."""
         self._pausing, self.note = True, PAUSING

@@ -239,6 +239,7 @@ def test_a_job_is_paused_and_goes_on(visitor: Visitor, model: Model, server: Fau
     expect(page.locator('.caption-row[data-state="done"]')).to_have_count(1)
     page.get_by_role("button", name="Pause").click()
     expect(page.get_by_text("Pausing: what the model has begun is finished first.")).to_be_visible()
+    expect(page.get_by_role("button", name="Pause")).to_have_count(0)
     begun = model.asked
     model.held = None
     for call in server.chats():
