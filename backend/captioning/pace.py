@@ -4,8 +4,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-FIRST = 8
-UNKNOWN_MOST = 64  # of a server that does not tell how many it answers at once
+FIRST = 8  # of a server that does not tell how many it answers at once, and while people chat
+FIRST_SHARE = 4  # of how many an engine answers at once: there a small number only costs the time to grow
+UNKNOWN_MOST = 64
 WORTH = 0.1  # twice as many have to be faster by this much
 LEAST_COUNTED, LEAST_S = 8, 0.5  # answers and time by which a number is judged
 LOOK_EVERY_S = 20.0  # whether another number has become better
@@ -103,6 +104,13 @@ class Pace:
 def _pays(more: tuple[int, float], fewer: tuple[int, float]) -> bool:
     """Whether the larger of two numbers is faster by what it should be."""
     return more[1] >= fewer[1] * (1 + WORTH * (more[0] / fewer[0] - 1))
+
+
+def pace_for(parallel: int | None) -> Pace:
+    """The pace to begin with, for an engine that answers ``parallel`` requests at once, if it tells."""
+    if parallel is None:
+        return Pace()
+    return Pace(parallel, in_flight=max(FIRST, parallel // FIRST_SHARE))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from backend.captioning.fields import read_answer, summary
 from backend.captioning.intake import Intake, Picture
 from backend.captioning.job_file import JobFile
-from backend.captioning.pace import UNKNOWN_MOST, Pace, Speed
+from backend.captioning.pace import Speed, pace_for
 from backend.captioning.presets import render_prompt, tidy
 from backend.captioning.sidecars import NONE, Sidecars, write_sidecars
 from backend.captioning.single import request_for
@@ -100,7 +100,7 @@ class Runner:
         self._left = first
         self._is_trial = first is not None
         self._spec: JobSpec = job.spec
-        self._pace = Pace(model.parallel or UNKNOWN_MOST)
+        self._pace = pace_for(model.parallel)
         self._ready: asyncio.Queue[Prepared] = asyncio.Queue(READY)
         self._results: asyncio.Queue[Outcome] = asyncio.Queue()
         self._busy: set[int] = set()  # rows that are somewhere between being read and being stored

@@ -232,10 +232,10 @@ def test_a_job_that_is_paused_and_an_app_that_is_away(
 
 def test_a_job_is_paused_and_goes_on(visitor: Visitor, model: Model, server: FaultServer) -> None:
     page = open_tab(visitor)
-    bring(page, {f"{number}.png": png(50 * number) for number in range(5)})
-    expect(page.locator(".caption-row")).to_have_count(5)
+    bring(page, {f"{number}.png": png(12 * number) for number in range(20)})
+    expect(page.locator(".caption-row")).to_have_count(20)
     model.held = 2
-    page.get_by_role("button", name="Caption all 5").click()
+    page.get_by_role("button", name="Caption all 20").click()
     expect(page.locator('.caption-row[data-state="done"]')).to_have_count(1)
     page.get_by_role("button", name="Pause").click()
     expect(page.get_by_text("Pausing: what the model has begun is finished first.")).to_be_visible()
@@ -248,7 +248,7 @@ def test_a_job_is_paused_and_goes_on(visitor: Visitor, model: Model, server: Fau
     expect(page.locator('.caption-row[data-state="done"]')).to_have_count(begun)
     page.get_by_role("button", name="Go on").click()
     expect(page.get_by_role("heading", name="Done")).to_be_visible()
-    assert model.asked == 5
+    assert model.asked == 20
 
 
 def test_a_job_of_which_nothing_can_be_captioned(visitor: Visitor) -> None:

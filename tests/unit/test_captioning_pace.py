@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from backend.captioning.pace import FIRST, LOOK_EVERY_S, Pace
+from backend.captioning.pace import FIRST, LOOK_EVERY_S, UNKNOWN_MOST, Pace, pace_for
 
 
 class Engine:
@@ -76,6 +76,13 @@ def test_an_engine_that_is_away_gets_one_at_a_time() -> None:
     engine.run(60)
     engine.pace.lost()
     assert engine.pace.in_flight == 1
+
+
+def test_what_an_engine_tells_of_itself_is_where_it_begins() -> None:
+    assert pace_for(128).in_flight == 32
+    assert pace_for(4).in_flight == 4
+    assert pace_for(None).in_flight == FIRST
+    assert pace_for(None).most == UNKNOWN_MOST
 
 
 def test_after_somebody_else_it_begins_small() -> None:
