@@ -42,20 +42,10 @@ FILES = ("/export/", "/captions/")  # ours, which bring a stricter policy
 # Ours, with limits of their own; and all that is below the latter.
 OWN_POSTS = frozenset({"/gradio_api/upload", "/import", "/v1/chat/completions", "/v1/completions"})
 OWN_POSTS_BELOW = "/captions/"
-# What of Gradio's API the page calls, and what its clients ask first. The rest (a proxy, links to states, its
-# own files) is closed.
+# What of Gradio's API the page calls. The rest (a proxy, links to states, its own files) is closed.
 GRADIO_API = "/gradio_api/"
-OPEN_API = (
-    "queue/",
-    "cancel",
-    "heartbeat/",
-    "startup-events",
-    "upload",
-    "file=",
-    "run/predict",
-    "app_id",
-    "info",
-)
+OPEN_API = ("queue/", "cancel", "heartbeat/", "startup-events", "upload", "file=", "run/predict", "app_id")
+ABOUT_API = "info"  # what its clients ask first
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # What whoever has not logged in may ask: the page, which then shows the form, its parts, health, what
 # looks by itself who asks, and what Gradio asks itself when it begins (it does nothing a second time).
@@ -148,7 +138,7 @@ class Guard:
     @staticmethod
     def _is_closed(path: str) -> bool:
         called = path.removeprefix(GRADIO_API)
-        return called != path and not called.startswith(OPEN_API)
+        return called not in (path, ABOUT_API) and not called.startswith(OPEN_API)
 
     def _same_origin(self, headers: Headers) -> bool:
         origin = headers.get("origin")
