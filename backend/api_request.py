@@ -151,7 +151,7 @@ def _refusal(error: ValidationError) -> InputError:
     where = ".".join(step for step in map(str, first["loc"]) if not _BRANCH.match(step))
     if first["type"] == "extra_forbidden":
         return InputError(
-            f"The field {where} is not taken here.", "Leave it out: only fields of OpenAI's own API are."
+            f"The field {where} is not taken here.", "Leave it out: what is taken stands in docs/models.md."
         )
     return InputError(
         f"The field {where} does not fit: {first['msg'].lower()}." if where else "The body is no object.",

@@ -125,7 +125,7 @@ def wire_sampling(sampling: Sampling) -> dict[str, float | int]:
 # parameter/value: 'x'"), pydantic behind FastAPI ("Extra inputs are not permitted"), and free words.
 _UNKNOWN_FIELD = re.compile(
     r"unsupported|not supported|does(?: not|n't) support|unrecogni[sz]ed|unknown|unexpected|not permitted"
-    r"|not allowed|invalid (?:field|parameter|argument)",
+    r"|not (?:allowed|accepted|taken)|invalid (?:field|parameter|argument)",
     re.IGNORECASE,
 )
 # The field is known, and its value or the chat is the trouble.

@@ -128,7 +128,10 @@ _NO_CREDIT: _Kind = (
     "{peer} says that the account has no credit left.",
     "Whoever runs the app can top it up there. Or choose another model.",
 )
-_KEY = "Whoever runs the app sets it with OPENAI_API_KEY or --api-key-file. Or choose another model."
+_KEY = (
+    "Whoever runs the app sets it with --api-key-file; OPENAI_API_KEY goes to the server of OPENAI_BASE_URL "
+    "only. Or choose another model."
+)
 _REFUSALS: Mapping[int, _Kind] = {
     401: (errors.KeyRefusedError, "{peer} did not accept the key.", _KEY),
     402: _NO_CREDIT,

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Hashable
 from pathlib import Path
+from urllib.parse import quote
 from weakref import WeakValueDictionary
 
 from starlette.concurrency import run_in_threadpool
@@ -37,6 +38,7 @@ SWEEP_EVERY_S = 3600
 FREE_BYTES = 10**9  # uploads end where the disk is nearly full: what is stored for good needs room
 CHECKED_EVERY = 2**20  # bytes of an upload
 DAMAGED = Path(__file__).resolve().parents[1] / "assets" / "web" / "damaged.svg"
+REFUSED = b"refused: "  # how what is kept in the place of a preview begins; the sentence follows
 PNG = b"\x89PNG"  # how such a file begins; the other kind that is made here is JPEG
 _UNSAFE = re.compile(r"[^\w.\- ]")
 
@@ -143,13 +145,14 @@ class Uploads:
         if shown is None:
             return PlainTextResponse("Not found", 404)
         headers = {"Cache-Control": "private, no-store"}
-        if not shown:
+        if shown.startswith(REFUSED):
+            headers["X-Refused"] = quote(shown.removeprefix(REFUSED))
             return FileResponse(DAMAGED, media_type="image/svg+xml", headers=headers)
         media_type = "image/png" if shown.startswith(PNG) else "image/jpeg"
         return Response(shown, media_type=media_type, headers=headers)
 
     async def _preview(self, owner: str, path: Path, who: Hashable) -> bytes | None:
-        """The file's first picture, small, as it is kept beside it; nothing of one that cannot be opened.
+        """The file's first picture, small, as it is kept beside it, or why there is none.
 
         None where the file was sent meanwhile.
         """
@@ -160,8 +163,8 @@ class Uploads:
                     # As it will be sent, if nothing else is chosen: then it is decoded once.
                     loaded = await self._pictures.load(owner, path, path.name, pages=range(1), who=who)
                     data = loaded.pictures[0].thumbnail or loaded.pictures[0].data
-                except ImageError:
-                    data = b""  # kept too: whoever asks again must not cost another try
+                except ImageError as error:
+                    data = _refused(error)  # kept too: whoever asks again must not cost another try
                 if not await run_in_threadpool(_keep_beside, path, data):
                     return None
         return data
@@ -169,12 +172,13 @@ class Uploads:
     async def _whole(self, owner: str, path: Path, who: Hashable) -> bytes | None:
         """The file's first picture as it would be sent; as ``_preview`` of one that cannot be opened."""
         small = await self._preview(owner, path, who)
-        if not small:
+        if small is None or small.startswith(REFUSED):
             return small
-        with contextlib.suppress(ImageError):
+        try:
             loaded = await self._pictures.load(owner, path, path.name, pages=range(1), who=who)
-            return loaded.pictures[0].data
-        return b""
+        except ImageError as error:
+            return _refused(error)
+        return loaded.pictures[0].data
 
     def _own_file(self, owner: str, posted: str) -> Path | None:
         try:
@@ -221,6 +225,10 @@ def check_disk(folder: Path) -> None:
     """
     if min(shutil.disk_usage(place).free for place in (folder, tempfile.gettempdir())) < FREE_BYTES:
         raise LimitError("The server's disk is nearly full.", "Try again later.")
+
+
+def _refused(error: ImageError) -> bytes:
+    return REFUSED + str(error).encode()
 
 
 def _read(path: Path) -> bytes | None:

@@ -3,10 +3,12 @@
   "use strict";
   const DRAFTS = 20; // the oldest go
   const OPEN = "sightline.open";
+  const TWICE_MS = 500; // as long as a double click may take
 
   let place, shown; // under which name this person's drafts are kept; the chat whose draft the page shows
   let written; // as Gradio told it last
   let sending, lastTold = "", move; // what Send was pressed on; what the server said last of a stored message
+  let sentAt = -Infinity;
   let isCarried = false; // into the chat that is turned to
 
   // A page's own first, so that two pages at one chat do not meet; a page that is new has what was kept last.
@@ -131,7 +133,21 @@
     if (at === "address") keep(composer, target.value, ...rest);
   });
 
+  // A double click, or Enter twice, is meant once: the second would send it again, or stop the answer.
+  function onSend(event) {
+    const isAgain = event.type === "click"
+      ? event.detail > 1 && event.target.closest?.("#composer :is(.submit-button, .stop-button)")
+      : event.key === "Enter" && !event.shiftKey && event.target.closest?.("#composer textarea")
+        && (event.repeat || event.timeStamp - sentAt < TWICE_MS);
+    if (!isAgain) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+  }
+  document.addEventListener("click", onSend, true);
+  document.addEventListener("keydown", onSend, true);
+
   function send({text, files}) { // what is given changes with what is typed
+    sentAt = performance.now();
     const isEdit = document.body.hasAttribute("data-editing"); // beside which the chat's draft may be set aside
     sending = {
       chat: shown, text, files: [...files], isEdit, isAside: isEdit && window.sightline.isSomethingAside(),

@@ -82,6 +82,11 @@
 
   // Gradio names none of them, and makes two buttons of each, of which one is enough. Ours says what the model sees.
   function dressPictures(row, {pictures, leftOut, key}) {
+    for (const old of row.querySelectorAll(".sees")) { // Gradio may make a text of what was a picture in another chat
+      if (old.closest(".component")) continue;
+      delete old.parentElement.dataset.key;
+      old.remove();
+    }
     row.querySelectorAll(".component").forEach((frame, place) => {
       const show = frame.querySelector(".image-container > button");
       if (!show || frame.dataset.key === key) return;

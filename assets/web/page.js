@@ -109,14 +109,14 @@
   }
 
   // The composer takes no file that has neither a picture's ending nor its type, and shows a blank sheet for
-  // what the browser calls no picture, PDF and often HEIC. The server tells by content, and makes a picture of each:
-  // only what the browser calls text, sound or video need not travel there.
+  // what the browser calls no picture, PDF and often HEIC. The server tells by content, makes a picture of each, and
+  // says in the composer why something is none.
   const typeOf = Object.getOwnPropertyDescriptor(Blob.prototype, "type").get;
   Object.defineProperty(File.prototype, "type", {
     configurable: true,
     get() {
       const type = typeOf.call(this);
-      return type === "" || type.startsWith("application/") ? "image/*" : type;
+      return type.startsWith("image/") ? type : "image/*";
     },
   });
 

@@ -4,6 +4,7 @@
   const ZOOMS = [1, 1.5, 2, 3, 4, 6, 8], PAN = 80;
 
   let arrange = files => files, focusAt = -1;
+  const refusals = new Map(); // by address: why a file will not be taken
 
   // Once Gradio shows them: buttons to look, to move and to remove, by mouse, finger and keyboard.
   function dressThumbnails() {
@@ -34,10 +35,37 @@
       tools.addEventListener("keydown", event => onKey(event, place, items.length, name));
       item.append(tools);
     });
+    tell(items.map(item => item.querySelector("img")?.src).filter(Boolean));
     const wanted = items[Math.min(focusAt, items.length - 1)]?.querySelector(".look");
     if (focusAt < 0) return;
     (wanted ?? document.querySelector("#composer textarea")).focus();
     focusAt = -1;
+  }
+
+  // What Send would say of these files is told when they are added.
+  function tell(sources) {
+    const words = sources.map(source => refusals.get(source)).filter(Boolean);
+    let list = document.querySelector("#composer .refusals");
+    if (!list && words.length) {
+      list = document.createElement("ul");
+      list.className = "refusals";
+      list.setAttribute("role", "alert");
+      document.querySelector("#composer .thumbnails").before(list);
+    }
+    if (!list || list.dataset.told === words.join("\n")) return;
+    list.dataset.told = words.join("\n");
+    list.replaceChildren(...words.map(text => Object.assign(document.createElement("li"), {textContent: text})));
+  }
+
+  // The sign for a file that cannot be opened is known by its size.
+  async function onLoad({target}) {
+    if (!target.matches?.("#composer .thumbnail-item img") || target.naturalWidth !== 159 || target.naturalHeight !== 161) return;
+    const {src} = target;
+    try {
+      const answer = await fetch(src, {method: "HEAD"});
+      refusals.set(src, decodeURIComponent(answer.headers.get("X-Refused") ?? ""));
+      dress();
+    } catch {} // Send will say it
   }
 
   function onKey(event, place, many, name) {
@@ -151,6 +179,7 @@
   }
 
   document.addEventListener("click", onPicture, true);
+  document.addEventListener("load", onLoad, true);
   Object.assign(window.sightline, {arranged});
   dressThumbnails();
 })();

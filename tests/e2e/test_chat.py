@@ -135,6 +135,32 @@ def test_chats_are_listed_and_opened(visitor: Visitor) -> None:
     assert_names(visitor.replies.last.inner_text(), "red circle")
 
 
+def test_nothing_of_another_chats_pictures_is_left(visitor: Visitor) -> None:
+    visitor.ask("What is in these?", {"red.png": RED_CIRCLE, "blue.png": BLUE_SQUARE})
+    visitor.new_chat()
+    visitor.ask("Hello!")
+
+    visitor.chats.nth(1).click()
+    expect(visitor.page.locator("#chat .sees")).to_have_text(["Seen", "Seen"])
+    visitor.chats.nth(0).click()
+    expect(visitor.questions).to_have_text(["Hello!"])
+    expect(visitor.page.locator("#chat .sees")).to_have_count(0)
+
+
+@pytest.mark.parametrize("press", ["a double click", "Enter"])
+def test_what_is_pressed_twice_is_sent_once(visitor: Visitor, press: str) -> None:
+    visitor.box.fill("Hello!")
+    if press == "Enter":
+        visitor.page.keyboard.press("Enter")
+        visitor.page.keyboard.press("Enter")
+    else:
+        visitor.send_button.dblclick()
+
+    visitor.wait_for_reply()  # which nobody stopped
+    expect(visitor.questions).to_have_text(["Hello!"])
+    expect(visitor.chats).to_have_text(["Hello!"])
+
+
 def test_growing_reply_can_be_left_for_another_chat(visitor: Visitor) -> None:
     visitor.ask("Hello!")
     for _ in range(4):  # those that were left go on for the grace time, and no visitor has more under way

@@ -10,6 +10,7 @@ from playwright.sync_api import FilePayload, Locator, Page, expect
 
 from .drawings import BLUE_SQUARE, GREEN_TRIANGLE, RED_CIRCLE
 from .screens import shoot
+from .test_look import shoot_fitting
 from .visitor import Visitor
 from .website import Website
 
@@ -44,7 +45,7 @@ def test_composer_shows_a_small_picture_of_every_file_whatever_its_format(visito
 
     shown = visitor.thumbnails.locator("img")
     expect(shown).to_have_count(5)
-    for place, (name, width) in enumerate([*((name, 400) for name in kinds), ("broken.png", 160)]):
+    for place, (name, width) in enumerate([*((name, 400) for name in kinds), ("broken.png", 159)]):
         expect(shown.nth(place)).to_have_js_property("naturalWidth", width)
         expect(shown.nth(place)).to_have_attribute("title", name)
     expect(visitor.box).to_have_value("Kept")
@@ -194,8 +195,12 @@ def test_typed_address_without_a_picture_stays_and_says_why(
 
 def test_broken_picture_is_named_and_the_rest_stays(visitor: Visitor) -> None:
     visitor.choose({"red.png": RED_CIRCLE, "broken.png": RED_CIRCLE[:200], "blue.png": BLUE_SQUARE})
+    told = visitor.page.locator("#composer .refusals li")
+    expect(told).to_contain_text(["“broken.png” is damaged or incomplete"])
+    shoot_fitting(visitor, "broken")
     visitor.box.fill("Describe both images.")
     visitor.send_button.click()
+    expect(told).to_have_count(0)
     expect(visitor.alert).to_contain_text("“broken.png” is damaged or incomplete")
     expect(visitor.alert).not_to_contain_text("red.png")
     expect(visitor.thumbnails).to_have_count(2)
@@ -206,6 +211,21 @@ def test_broken_picture_is_named_and_the_rest_stays(visitor: Visitor) -> None:
     visitor.wait_for_reply()
     expect(visitor.pictures).to_have_count(2)
     expect(visitor.alert).to_have_count(0)
+
+
+def test_what_is_no_picture_is_told_when_it_is_dropped(visitor: Visitor) -> None:
+    visitor.page.evaluate(
+        """() => {
+          const data = new DataTransfer();
+          data.items.add(new File(["Dear diary"], "notes.txt", {type: "text/plain"}));
+          const drop = new DragEvent("drop", {bubbles: true, cancelable: true, dataTransfer: data});
+          document.querySelector("#composer textarea").dispatchEvent(drop);
+        }"""
+    )
+    told = visitor.page.locator("#composer .refusals li")
+    expect(told).to_contain_text(["“notes.txt” is not a picture that can be read."])
+    visitor.page.get_by_role("button", name="Remove “notes.txt”").click()
+    expect(told).to_have_count(0)
 
 
 def test_stored_pictures_are_shown(visitor: Visitor) -> None:

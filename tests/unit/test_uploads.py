@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import httpx2
 import pytest
@@ -373,6 +373,7 @@ async def test_a_file_that_is_no_picture_is_seen_as_the_sign_for_that(uploads: U
         answer = await mine.get(path)
         assert (answer.status_code, answer.content) == (200, DAMAGED.read_bytes())
         assert answer.headers["content-type"] == "image/svg+xml"
+        assert "SVG drawings cannot be taken" in unquote(answer.headers["x-refused"])
 
 
 async def test_a_file_is_decoded_once_for_all_its_looks(
