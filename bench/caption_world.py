@@ -67,22 +67,24 @@ def is_right(scene: Scene, caption: str) -> bool:
 
 
 def score(drawn: dict[str, Scene], captions: dict[str, str]) -> dict[str, Any]:
-    """How many captions are right, in all and by the number of shapes."""
-    right: dict[int, list[bool]] = {}
+    """How many captions are right: in all, by the number of shapes, and with or without a bare outline."""
+    right: dict[str, list[bool]] = {}
     wrong = []
     for name, scene in drawn.items():
         hit = is_right(scene, captions[name])
-        right.setdefault(len(scene.things), []).append(hit)
+        is_filled = all(thing.filled for thing in scene.things)
+        for group in (f"shapes_{len(scene.things)}", "filled" if is_filled else "with_outlines"):
+            right.setdefault(group, []).append(hit)
         if not hit:
             wrong.append(f"{name}: {', '.join(named(scene.things))} | {captions[name]}")
-    total, hits = len(drawn), sum(map(sum, right.values()))
+    total, hits = len(drawn), sum(is_right(scene, captions[name]) for name, scene in drawn.items())
     low, high = wilson(hits, total)
     return {
         "pictures": total,
         "right": hits,
         "share": round(hits / total, 3),
         "interval": [round(low, 3), round(high, 3)],
-        "by_shapes": {str(n): f"{sum(found)}/{len(found)}" for n, found in sorted(right.items())},
+        **{group: f"{sum(found)}/{len(found)}" for group, found in sorted(right.items())},
         "wrong": wrong[:LISTED],
     }
 
