@@ -183,7 +183,7 @@ def test_example_fills_the_composer(
     visitor: Visitor, card: int, prompt: str, names: list[str], answer: str
 ) -> None:
     cards = visitor.page.locator("#chat .example")
-    expect(cards).to_have_count(5)
+    expect(cards).to_have_count(6)
     cards.nth(card).click()
     expect(visitor.box).to_have_value(prompt)
     assert visitor.thumbnail_names() == names
