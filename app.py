@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 COMMANDS = ("serve", "ask", "caption", "models")
 # The settings that a single question has use for.
 ASK_SETTINGS = frozenset(
-    {"model", "base_url", "api_key_file", "data_dir", "system_prompt", "max_file_mb", "max_megapixels"}
-    | {"image_side", "fetch_timeout_s", "allow_private_addresses", "idle_timeout_s", "max_pdf_pages"}
-    | {"decode_workers", "decode_timeout_s", "decode_memory_mb"}
+    {"model", "base_url", "api_key_file", "model_info", "data_dir", "system_prompt", "max_file_mb"}
+    | {"max_megapixels", "image_side", "fetch_timeout_s", "allow_private_addresses", "idle_timeout_s"}
+    | {"max_pdf_pages", "decode_workers", "decode_timeout_s", "decode_memory_mb"}
 )
 INTERRUPTED = 128 + signal.SIGINT  # a shell's status for what Ctrl-C has ended
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}  # to vLLM

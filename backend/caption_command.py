@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from backend.asking import LOOK_EVERY_S, Printer, choose, in_other_words, own_engine
 from backend.captioning import outputs, sources
+from backend.captioning.cost import cost_of, told
 from backend.captioning.fields import read_schema
 from backend.captioning.intake import Intake
 from backend.captioning.job_file import JobFile, sole_runner
@@ -171,6 +172,7 @@ async def run(settings: Settings, plan: StartPlan, order: Order, printer: Printe
             if job.counts().pending:
                 async with _runner(settings, plan, job, sidecars, printer) as runner:
                     await _watched(runner, job)
+                    _note_cost(runner.model, job.counts(), printer)
             else:
                 job.set_state(JobState.DONE)
         except asyncio.CancelledError:  # Ctrl-C
@@ -266,12 +268,14 @@ async def _watched(runner: Runner, job: JobFile) -> None:
             while not working.done():
                 counts, speed = await asyncio.to_thread(job.counts), runner.speed
                 failed = f", {counts.failed} failed" if counts.failed else ""
-                told = f"{speed.pictures_per_minute:.0f} a minute, {speed.tokens_per_second:.0f} tokens/s"
+                cost = cost_of(runner.model, counts)
+                costs = f", cost {told(cost.so_far)}" if cost else ""
+                quick = f"{speed.pictures_per_minute:.0f} a minute, {speed.tokens_per_second:.0f} tokens/s"
                 bar.update(
                     task,
                     total=counts.total,
                     completed=counts.total - counts.pending,
-                    told=f"{runner.note or told}{failed}",
+                    told=f"{runner.note or quick}{costs}{failed}",
                 )
                 await asyncio.wait({working}, timeout=LOOK_EVERY_S)
             counts = job.counts()
@@ -329,6 +333,11 @@ def _end(job: JobFile, printer: Printer) -> int:
     return FAILED
 
 
+def _note_cost(model: ModelInfo, counts: Counts, printer: Printer) -> None:
+    if (cost := cost_of(model, counts)) is not None:
+        printer.note(f"Cost so far: about {told(cost.so_far)}, by the prices of --model-info.")
+
+
 def _told(counts: Counts) -> str:
     parts = [f"{counts.done} of {counts.total} captioned"]
     parts += [f"{counts.skipped} had a caption"] if counts.skipped else []
@@ -366,6 +375,9 @@ async def _estimate(
             f"{counts.completion_tokens * share:,.0f} to write, and at most {_minutes(seconds * share)}, "
             f"by the first {counts.done}."
         )
+        cost = cost_of(runner.model, counts)
+        if cost is not None and cost.in_all is not None:
+            printer.note(f"It would cost about {told(cost.in_all)}, by the prices of --model-info.")
     return 0
 
 

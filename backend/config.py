@@ -96,7 +96,8 @@ class Settings(BaseSettings):
     model_info: Words = Field(
         (),
         description='What a server does not tell of its models: "MODEL context_length=N image_limit=N '
-        'reasoning=yes video=no box_dialect=NAME"; MODEL may hold *; repeatable.',
+        'reasoning=yes video=no box_dialect=NAME price_in=N price_out=N" (for a million tokens); MODEL may '
+        "hold *; repeatable.",
     )
     host: str = Field(
         "127.0.0.1",

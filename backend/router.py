@@ -39,6 +39,8 @@ class _Known(BaseModel):
     reasoning: bool | None = None
     video: bool | None = None
     box_dialect: str | None = None
+    price_in: float | None = Field(None, ge=0, allow_inf_nan=False)
+    price_out: float | None = Field(None, ge=0, allow_inf_nan=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ def read_corrections(items: Sequence[str]) -> tuple[Correction, ...]:
             raise ConfigError(
                 f"“{item}” does not say what is known of a model.",
                 'Write --model-info "MODEL context_length=4096 image_limit=1 reasoning=no video=no '
-                'box_dialect=NAME", with what you know of it.',
+                'box_dialect=NAME price_in=0.15 price_out=0.6", with what you know of it.',
             ) from error
         corrections.append(Correction(pattern, tuple(known.items())))
     return tuple(corrections)

@@ -261,7 +261,8 @@ class ModelInfo:
     process. ``context_length`` is in tokens, ``image_limit`` in pictures per prompt (the whole
     conversation; 0: it does not see), ``box_dialect`` names the form in which it gives boxes.
     ``vision`` is known only of some models in this process; ``remarks`` are sentences about one for people;
-    ``parallel``, how many requests it answers at the same time, is known of all in this process.
+    ``parallel``, how many requests it answers at the same time, is known of all in this process;
+    ``price_in`` and ``price_out`` are what a million tokens cost that it reads and writes.
     """
 
     id: str
@@ -274,6 +275,8 @@ class ModelInfo:
     vision: Vision | None = None
     remarks: tuple[str, ...] = ()
     parallel: int | None = None
+    price_in: float | None = None
+    price_out: float | None = None
 
     @property
     def name(self) -> str:

@@ -86,6 +86,9 @@ def parse(vllm: types.SimpleNamespace, plan: EnginePlan) -> argparse.Namespace:
     if vllm.current_platform.is_cpu():
         # One process less, and faster on few cores; vLLM reads it when it makes its configuration.
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+        # The engine, in a process of its own, has use for all cores; here threads that wait for each other
+        # over a picture would only be in its way.
+        importlib.import_module("torch").set_num_threads(1)
         defaults = cpu_defaults(plan, os.environ, _available_memory())
     arguments = parser.parse_args([*QUIET_FLAGS, *defaults, *plan.argv])  # the last of two wins
     if getattr(arguments, "model_tag", None):

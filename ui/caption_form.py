@@ -4,13 +4,18 @@ import json
 from typing import Any
 
 from backend.captioning import outputs
-from backend.captioning.fields import TYPES, Field, schema_of
+from backend.captioning.cost import Cost
+from backend.captioning.cost import told as amount
+from backend.captioning.fields import TYPES, Field, read_schema, schema_of
 from backend.captioning.jobs import Listed
 from backend.captioning.presets import LANGUAGES, TEMPERATURE, find_preset
 from backend.captioning.values import Counts, Existing, JobSpec, Row
 from backend.errors import InputError
 from backend.types import Sampling
+from ui.payload import MAX_SEED
 
+MAX_TEMPERATURE = 2
+MAX_TOKENS = 100_000  # an engine cuts it to what its context has room for
 Json = dict[str, Any]
 
 
@@ -37,12 +42,58 @@ def read_spec(posted: Json, most_chars: int) -> JobSpec:
         model=model,
         preset=preset.id,
         system=system,
-        sampling=Sampling(TEMPERATURE, max_tokens=preset.max_tokens),
+        sampling=_sampling(posted, preset.max_tokens),
         language=language if language in LANGUAGES else "",
-        schema=schema_of(_fields(posted.get("fields"))) if preset.id == "fields" else "",
+        schema=_schema(posted) if preset.id == "fields" else "",
         trigger=trigger,
         existing=next((one for one in Existing if one == posted.get("existing")), Existing.SKIP),
     )
+
+
+def _sampling(posted: Json, longest: int) -> Sampling:
+    """What is left empty is the preset's.
+
+    Raises:
+        InputError: one of the numbers cannot be.
+    """
+    temperature = _number(posted, "temperature", "The temperature", 0, MAX_TEMPERATURE)
+    tokens = _whole(posted, "maxTokens", "The longest answer", 1, MAX_TOKENS)
+    return Sampling(
+        TEMPERATURE if temperature is None else temperature,
+        max_tokens=longest if tokens is None else tokens,
+        seed=_whole(posted, "seed", "The seed", 0, MAX_SEED),
+    )
+
+
+def _whole(posted: Json, name: str, title: str, least: int, most: int) -> int | None:
+    value = _number(posted, name, title, least, most)
+    if value is not None and value != int(value):
+        raise _no_number(title, least, most)
+    return None if value is None else int(value)
+
+
+def _number(posted: Json, name: str, title: str, least: int, most: int) -> float | None:
+    """What stands in a field; ``None`` where nothing does."""
+    written = read_text(posted, name).strip().replace(",", ".")
+    if not written:
+        return None
+    try:
+        value = float(written)
+    except ValueError:
+        raise _no_number(title, least, most) from None
+    if not least <= value <= most:  # nor where it is no number at all, "nan"
+        raise _no_number(title, least, most)
+    return value
+
+
+def _no_number(title: str, least: int, most: int) -> InputError:
+    return InputError(f"{title} has to be a number from {least} to {most}.", "Change it, or leave it empty.")
+
+
+def _schema(posted: Json) -> str:
+    """The JSON schema that was pasted, or the table of fields where none was."""
+    pasted = read_text(posted, "schema")
+    return read_schema(pasted) if pasted.strip() else schema_of(_fields(posted.get("fields")))
 
 
 def _fields(posted: object) -> list[Field]:
@@ -66,6 +117,10 @@ def counts(now: Counts) -> Json:
     }
 
 
+def cost(one: Cost) -> Json:
+    return {"soFar": amount(one.so_far), "inAll": None if one.in_all is None else amount(one.in_all)}
+
+
 def spec(wanted: JobSpec) -> Json:
     """What the form is filled with again."""
     return {
@@ -76,17 +131,36 @@ def spec(wanted: JobSpec) -> Json:
         "trigger": wanted.trigger,
         "existing": wanted.existing,
         "model": wanted.model,
-        "fields": _columns(wanted.schema),
+        "fields": (columns := _columns(wanted.schema)),
+        "schema": wanted.schema if wanted.schema and not columns else "",
+        **_sampling_fields(wanted),
     }
 
 
 def _columns(schema: str) -> list[Json]:
+    """The table of fields that a schema stands for; nothing where it says what the table cannot."""
     properties = json.loads(schema)["properties"] if schema else {}
     known = {json.dumps(kind): name for name, kind in TYPES.items()}
-    return [
-        {"name": name, "kind": known.get(json.dumps(kind), " | ".join(kind.get("enum", [])))}
-        for name, kind in properties.items()
-    ]
+    columns = []
+    for name, kind in properties.items():
+        choices = kind.get("enum", []) if isinstance(kind, dict) else []
+        title = known.get(json.dumps(kind)) or " | ".join(word for word in choices if isinstance(word, str))
+        columns.append({"name": name, "kind": title})
+    try:
+        says_all = schema_of([Field(**column) for column in columns]) == schema
+    except InputError:
+        return []
+    return columns if says_all else []
+
+
+def _sampling_fields(wanted: JobSpec) -> Json:
+    """What somebody has chosen; what is the preset's stays empty."""
+    sampling, usual = wanted.sampling, find_preset(wanted.preset).max_tokens
+    return {
+        "temperature": "" if sampling.temperature in (None, TEMPERATURE) else f"{sampling.temperature:g}",
+        "maxTokens": "" if sampling.max_tokens in (None, usual) else str(sampling.max_tokens),
+        "seed": "" if sampling.seed is None else str(sampling.seed),
+    }
 
 
 def row(one: Row, wanted: JobSpec) -> Json:

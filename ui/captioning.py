@@ -25,9 +25,9 @@ from backend.captioning.fields import TYPES
 from backend.captioning.job_file import JobFile
 from backend.captioning.job_tables import explained, no_picture
 from backend.captioning.jobs import JOBS_PER_VISITOR, RUNNING_PER_ADDRESS, Jobs
-from backend.captioning.presets import LANGUAGES, OWN, PRESETS
+from backend.captioning.presets import LANGUAGES, OWN, PRESETS, TEMPERATURE
 from backend.captioning.sources import SUFFIXES, Roots
-from backend.captioning.values import Row
+from backend.captioning.values import Counts, Row
 from backend.config import MEGA, Settings
 from backend.errors import InputError, LimitError, NotAllowedError, NotFoundError, SightlineError
 from backend.plain_json import read_json
@@ -119,6 +119,7 @@ class Captioning:
         jobs, most = await self.jobs.listed(owner), self._most(request)
         presets = [
             {"id": one.id, "title": one.title, "hint": one.hint, "prompt": one.prompt}
+            | {"maxTokens": one.max_tokens}
             for one in (*PRESETS, OWN)
         ]
         return _json(
@@ -127,6 +128,7 @@ class Captioning:
                 "presets": presets,
                 "languages": LANGUAGES,
                 "types": list(TYPES),
+                "temperature": TEMPERATURE,
                 "suffixes": [*sorted(SUFFIXES), ".zip"],
                 "most": most,
                 "folders": [str(path) for path in self._roots()] if most is None else [],
@@ -138,7 +140,7 @@ class Captioning:
         job_id = request.path_params["job"]
         since, start = _number(request, "since", -1), max(0, _number(request, "from", 0))
 
-        def read() -> Json:
+        def read() -> tuple[Json, Counts]:
             with self.jobs.opened(owner, job_id) as job:
                 info, counts, spec, revision = job.info(), job.counts(), job.spec, job.revision
                 rows = job.rows(start, PAGE, changed_since=since)
@@ -150,17 +152,19 @@ class Captioning:
                 "revision": revision,
                 "rows": [caption_form.row(row, spec) for row in rows],
                 "spec": caption_form.spec(spec),
-            }
+            }, counts
 
         is_running = self.jobs.is_running(owner, job_id)  # before its state: that is told last
-        told = await run_in_threadpool(read)
+        told, counts = await run_in_threadpool(read)
         speed, note = self.jobs.progress(owner, job_id)
-        left = speed.left_s(told["counts"]["pending"])
+        left, cost = speed.left_s(counts.pending), await self.jobs.cost(told["spec"]["model"], counts)
         told |= {
             "running": is_running,
+            "pausing": self.jobs.is_pausing(owner, job_id),
             "perMinute": round(speed.pictures_per_minute, 1),
             "tokensPerSecond": round(speed.tokens_per_second, 1),
             "leftSeconds": None if left is None else round(left),
+            "cost": None if cost is None else caption_form.cost(cost),
             "note": note or told["note"],
         }
         return _json(told)

@@ -6,7 +6,8 @@ import gradio as gr
 
 from backend.config import Settings
 from backend.types import Detail
-from ui import chats_bar, context, drafts, messages, render
+from ui import caption_one, chats_bar, context, drafts, messages, render
+from ui.caption_one import CaptionOne
 from ui.chat import Chat, View
 from ui.choices import (
     JS_KEPT,
@@ -96,7 +97,9 @@ def theme() -> gr.themes.Base:
     )
 
 
-def build(chat: Chat, menu: ModelMenu, panel: Panel, settings: Settings, *, is_demo: bool) -> gr.Blocks:
+def build(
+    chat: Chat, menu: ModelMenu, panel: Panel, one: CaptionOne, settings: Settings, *, is_demo: bool
+) -> gr.Blocks:
     """The whole page."""
     # Values go out as the handlers made them, and come in as the page posted them: ui/render.py
     # and ui/payload.py are the only ones that know their form. No event cancels another: an older
@@ -113,6 +116,7 @@ def build(chat: Chat, menu: ModelMenu, panel: Panel, settings: Settings, *, is_d
     page = gr.Blocks(title=TITLE, analytics_enabled=False, fill_height=True)
     with page:
         refresh_button = gr.Button(visible="hidden", elem_id="refresh-menu")
+        caption_one.lay_out(one, plain)
         with gr.Sidebar(width=260, open=False, elem_id="chats-bar"):
             bar = chats_bar.lay_out(settings)
         with gr.Sidebar(width=300, position="right", open=False, elem_id="settings-bar"):

@@ -45,6 +45,7 @@ OWN_POSTS_BELOW = "/captions/"
 # What of Gradio's API the page calls. The rest (a proxy, links to states, its own files) is closed.
 GRADIO_API = "/gradio_api/"
 OPEN_API = ("queue/", "cancel", "heartbeat/", "startup-events", "upload", "file=", "run/predict", "app_id")
+ABOUT_API = "info"  # what its clients ask first
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # What whoever has not logged in may ask: the page, which then shows the form, its parts, health, what
 # looks by itself who asks, and what Gradio asks itself when it begins (it does nothing a second time).
@@ -65,7 +66,7 @@ PARTS_WITHOUT_LOGIN = (
     "/static/",
     "/sightline/page.",
     "/sightline/chats.",
-    "/sightline/captions.",
+    "/sightline/captions",
     "/sightline/icon.",
 )
 VISITOR = "sightline.visitor"  # where a request's scope has the secret of the cookie that the page gives
@@ -137,7 +138,7 @@ class Guard:
     @staticmethod
     def _is_closed(path: str) -> bool:
         called = path.removeprefix(GRADIO_API)
-        return called != path and not called.startswith(OPEN_API)
+        return called not in (path, ABOUT_API) and not called.startswith(OPEN_API)
 
     def _same_origin(self, headers: Headers) -> bool:
         origin = headers.get("origin")

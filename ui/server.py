@@ -5,8 +5,9 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 from starlette.middleware import Middleware
@@ -30,6 +31,7 @@ from backend.types import EngineState
 from backend.vllm_log import prepare_log
 from ui import api, growing
 from ui.accounts import Accounts, others_may_read, read_accounts
+from ui.caption_one import CaptionOne
 from ui.captioning import Captioning
 from ui.chat import Chat
 from ui.choices import ModelMenu
@@ -72,6 +74,8 @@ HEAD = """
 <script src="sightline/pictures.js" defer></script>
 <script src="sightline/drafts.js" defer></script>
 <script src="sightline/names.js" defer></script>
+<script src="sightline/captions-form.js" defer></script>
+<script src="sightline/captions-tab.js" defer></script>
 <script src="sightline/captions.js" defer></script>
 """
 
@@ -145,7 +149,14 @@ def serve(settings: Settings, plan: StartPlan) -> None:
         forget_more=captions.forget,
     )
     panel = Panel(operators, router, engine)
-    page = build(chat, ModelMenu(settings, router), panel, settings, is_demo=is_demo)
+    page = build(
+        chat,
+        ModelMenu(settings, router),
+        panel,
+        CaptionOne(router, pictures, uploads, admission, settings),
+        settings,
+        is_demo=is_demo,
+    )
     own_routes = [
         *routes(store, router, operators, metrics),
         *uploads.routes(),
@@ -155,7 +166,15 @@ def serve(settings: Settings, plan: StartPlan) -> None:
     ]
     if key and engine is not None:
         own_routes += api.Api(key, engine, settings, pictures, fetcher, admission).routes()
-    launch(page, settings, own_routes, uploads.folder, operators=operators, accounts=accounts)
+    launch(
+        page,
+        settings,
+        own_routes,
+        uploads.folder,
+        operators=operators,
+        accounts=accounts,
+        on_start=captions.resume_at_start,
+    )
     try:
         console.info("Sightline is at %s", address(settings))
         if key:
@@ -248,8 +267,11 @@ def launch(
     *,
     operators: Operators,
     accounts: Accounts | None = None,
+    on_start: Callable[[], Coroutine[Any, Any, None]] | None = None,
 ) -> None:
-    """Serve the page in a thread of its own; returns once it answers."""
+    """Serve the page in a thread of its own; returns once it answers. ``on_start`` runs on its event loop."""
+    if on_start is not None:
+        page.extra_startup_events.append(on_start)
     # Gradio makes uvicorn's Config without a word about proxies, which then reads this variable.
     os.environ["FORWARDED_ALLOW_IPS"] = ",".join(settings.trusted_proxies)
     # Gradio would open the Space's second port, whose server takes code to reload from whoever asks.

@@ -2,22 +2,15 @@
 // All of it is the server's (ui/captioning.py): this page may be closed at any moment, and finds it again.
 (() => {
   "use strict";
+  const {el, button, count, seconds, filesOf, dropzone, choices, drawStart, begin} = window.sightline.captions;
   const BUSY_MS = 1000, IDLE_MS = 5000, SAVE_MS = 700, PAGE = 100;
   let offer, jobs = [], job = null, id = "", revision = -1, from = 0, rows = new Map(), timer, offline = false;
   let adding = null, notice = "", shown = "", wanted = null, tried = false;
+  const UNSAID = {preset: "sentence", prompt: "", language: "", system: "", trigger: "", existing: "skip", fields: [],
+    schema: "", temperature: "", maxTokens: "", seed: ""};
   const unsaved = new Map(); // path of a row -> text that the server does not have yet
   const refused = new Set(); // paths of those that it could not take
   const at = row => `${id}/rows/${row}`;
-
-  // A small way to make elements: text is text, never markup.
-  function el(tag, props = {}, ...children) {
-    const made = Object.assign(document.createElement(tag), props);
-    for (const [name, value] of Object.entries(props.aria ?? {})) made.setAttribute(name, value);
-    made.append(...children.flat().filter(child => child !== null && child !== undefined && child !== false));
-    return made;
-  }
-  const button = (text, onclick, props = {}) => el("button", {type: "button", textContent: text, onclick, ...props});
-  const count = (number, one) => `${number.toLocaleString("en")} ${one}${number === 1 ? "" : "s"}`;
 
   // The server.
   async function call(path, body, method = body === undefined ? "GET" : "POST") {
@@ -44,6 +37,7 @@
       notice = error.message;
     }
     draw();
+    if (notice) document.querySelector("#captions-head .notice")?.scrollIntoView({block: "nearest"});
   }
   function setOffline(now) {
     if (offline === now) return;
@@ -105,22 +99,8 @@
   }
 
   // Pictures in.
-  async function filesOf(items) {
-    const found = [];
-    async function walk(entry) {
-      if (entry.isFile) found.push(await new Promise((yes, no) => entry.file(yes, no)));
-      else {
-        const reader = entry.createReader();
-        for (let some; (some = await new Promise((yes, no) => reader.readEntries(yes, no))).length;)
-          for (const inner of some) await walk(inner);
-      }
-    }
-    for (const entry of [...items].map(item => item.webkitGetAsEntry?.()).filter(Boolean)) await walk(entry);
-    return found;
-  }
   const isTaken = file => offer.suffixes.some(suffix => file.name.toLowerCase().endsWith(suffix));
   async function ensureJob() {
-    if (id && job?.state === "draft") return;
     if (id && !job) job = await call(id);
     if (id && job.state === "draft") return;
     open((await call("new", {})).id);
@@ -243,6 +223,7 @@
       document.querySelector("#captions-place").scrollTop = 0;
       document.querySelector("#captions-form").append(...form(stage));
     }
+    if (stage === "draft") drawStart(document.querySelector("#captions .choices"), job.counts.total, start);
     drawHead();
     drawRows();
     if (tried && stage === "draft") { // what has come of it stands below the form
@@ -251,9 +232,12 @@
     }
   }
   function form(stage) {
-    if (stage === "empty") return [dropzone(true)];
-    if (stage === "draft") return [dropzone(false), choices()];
-    return [];
+    const bring = {offer, jobs, add, addWritten, go: jobId => { open(jobId); look(); }};
+    if (stage === "empty") return [dropzone(true, bring)];
+    if (stage !== "draft") return [];
+    wanted ??= {...UNSAID, ...(job.spec.preset ? job.spec : {})};
+    const hasExisting = [...rows.values()].some(row => row.existing);
+    return [dropzone(false, bring), choices(wanted, {offer, hasExisting})];
   }
   function update(changed) {
     drawHead();
@@ -261,6 +245,8 @@
     if ((document.querySelector("#captions-rows")?.childElementCount ?? 0) !== rows.size) drawRows();
   }
 
+  const drafted = () => [count(job.counts.total, "picture"),
+    ...(job.cost?.inAll ? [`all of them would cost about ${job.cost.inAll}`] : [])].join(" · ");
   function words() {
     const {counts} = job, parts = [];
     const made = counts.done + counts.skipped;
@@ -269,14 +255,15 @@
       if (counts.failed) parts.push(`${counts.failed} failed`);
       if (job.perMinute) parts.push(`${Math.round(job.perMinute)} a minute`);
       if (job.leftSeconds !== null) parts.push(`about ${seconds(job.leftSeconds)} left`);
+      if (job.cost) parts.push(`cost ${job.cost.soFar}${job.cost.inAll ? ` of about ${job.cost.inAll}` : ""}`);
     } else {
       parts.push(count(made, "caption"));
       if (counts.failed) parts.push(`${counts.failed} failed`);
       if (counts.pending) parts.push(`${counts.pending} to do`);
+      if (job.cost && made) parts.push(`cost about ${job.cost.soFar}`);
     }
     return parts.join(" · ");
   }
-  const seconds = s => s < 90 ? `${Math.max(1, Math.round(s))} s` : s < 5400 ? `${Math.round(s / 60)} min` : `${Math.round(s / 3600)} h`;
   const TITLES = {
     running: "Captioning", paused: "Paused", cancelled: "Cancelled", done: "Done", draft: "Pictures to caption",
   };
@@ -300,7 +287,7 @@
     const title = failedAll ? "Nothing could be captioned" : TITLES[state];
     const line = el("div", {className: "captions-title"}, el("h2", {}, title), picker(),
       state !== "draft" || counts.total ? el("span", {className: "muted", aria: {role: "status"}},
-        state === "draft" ? count(counts.total, "picture") : words()) : null);
+        state === "draft" ? drafted() : words()) : null);
     const parts = [line];
     if (state === "running") parts.push(el("progress", {
       className: "captions-bar", value: counts.total - counts.pending, max: counts.total, aria: {"aria-label": "Progress"}}));
@@ -311,7 +298,7 @@
       tools.push(made);
     };
     if (state === "running") {
-      act_("pause", "Pause", () => act("pause"));
+      if (!job.pausing) act_("pause", "Pause", () => act("pause"));
       act_("cancel", "Cancel", () => act("cancel"));
     }
     if (state === "paused" || state === "cancelled") if (counts.pending) act_("go", "Go on", () => act("start"), true);
@@ -336,92 +323,10 @@
     const known = jobs.filter(one => one.counts.total || one.id === id);
     if (known.length < 2) return null;
     const menu = el("select", {onchange: event => { open(event.target.value); look(); }, aria: {"aria-label": "Your captioning jobs"}},
-      known.map(one => el("option", {value: one.id, selected: one.id === id}, `${one.title}, ${count(one.counts.total, "picture")}`)));
+      known.map(one => el("option", {value: one.id, selected: one.id === id},
+        `${one.title}, ${count((one.id === id ? job : one).counts.total, "picture")}`)));
     menu.dataset.act = "pick";
     return menu;
-  }
-
-  function dropzone(isEmpty) {
-    const picker = el("input", {type: "file", multiple: true, id: "caption-files", accept: offer?.suffixes.join(",") ?? "",
-      onchange: event => { add([...event.target.files]); event.target.value = ""; }});
-    const label = el("label", {className: "primary", htmlFor: "caption-files"}, isEmpty ? "Choose pictures" : "Add more");
-    const address = el("input", {type: "text", placeholder: "or web addresses: https://…", aria: {"aria-label": "Web addresses of pictures"},
-      onkeydown: event => event.key === "Enter" && addWritten("addresses", address)});
-    const zone = el("div", {className: isEmpty ? "dropzone" : "dropzone small"},
-      isEmpty ? el("h2", {}, "Captions for many pictures") : null,
-      isEmpty ? el("p", {className: "muted"}, "Drop pictures here, a folder of them, or a ZIP. ",
-        offer?.most ? `Up to ${offer.most} at a time.` : "") : null,
-      el("div", {className: "captions-tools"}, el("span", {className: "file"}, picker, label), address,
-        button("Add", () => addWritten("addresses", address))),
-      offer?.folders.length ? folderRow() : null,
-      isEmpty && jobs.some(one => one.counts.total) ? el("div", {className: "captions-tools"}, el("span", {className: "muted"}, "Earlier:"),
-        jobs.filter(one => one.counts.total).slice(0, 5).map(one =>
-          button(`${one.title}, ${count(one.counts.total, "picture")}`, () => { open(one.id); look(); }))) : null);
-    for (const kind of ["dragover", "dragenter"]) zone.addEventListener(kind, event => { event.preventDefault(); zone.classList.add("over"); });
-    zone.addEventListener("dragleave", () => zone.classList.remove("over"));
-    return zone;
-  }
-  function folderRow() {
-    const field = el("input", {type: "text", value: offer.folders[0], aria: {"aria-label": "Folder of the server"}});
-    return el("div", {className: "captions-tools"}, el("span", {className: "muted"}, "Folder of the server:"), field,
-      button("Add folder", () => addWritten("folder", field)));
-  }
-
-  function choices() {
-    wanted ??= job.spec.prompt || job.spec.preset ? {...job.spec} : {preset: "sentence", prompt: "", language: "", system: "", trigger: "", existing: "skip", fields: []};
-    const box = el("fieldset", {className: "choices"}, el("legend", {}, "What would you like?"));
-    const more = el("div", {className: "captions-more"});
-    const cards = el("div", {className: "presets"}, offer.presets.map(preset => {
-      const radio = el("input", {type: "radio", name: "preset", value: preset.id, checked: wanted.preset === preset.id,
-        onchange: () => { wanted.preset = preset.id; wanted.prompt = ""; extras(more); }});
-      return el("label", {className: "preset"}, radio, el("b", {}, preset.title), el("small", {}, preset.hint));
-    }));
-    box.append(cards, more);
-    extras(more);
-    const total = job.counts.total;
-    box.append(el("div", {className: "captions-tools start"},
-      total > 3 ? button("Try it on 3", () => start(true)) : null,
-      button(`Caption ${total === 1 ? "it" : `all ${total}`}`, () => start(false), {className: "primary"})));
-    box.hidden = !total;
-    return box;
-  }
-  function labelled(text, field, hint) {
-    return el("label", {className: "field"}, el("span", {}, text), field, hint ? el("small", {className: "muted"}, hint) : null);
-  }
-  const bound = (tag, name, props = {}) => el(tag, {value: wanted[name] ?? "", oninput: event => { wanted[name] = event.target.value; }, ...props});
-  function extras(more) {
-    const preset = offer.presets.find(one => one.id === wanted.preset), parts = [];
-    if (preset.id === "training") parts.push(labelled("First word", bound("input", "trigger", {type: "text", placeholder: "sks dog"}), "Each caption begins with it."));
-    if (preset.id === "fields") parts.push(fieldTable());
-    const prompt = bound("textarea", "prompt", {rows: 3, placeholder: preset.prompt || "What should the model do with each picture?"});
-    if (preset.id === "own") parts.push(labelled("Your words", prompt, "{filename} stands for the picture's name, {existing} for a caption it has."));
-    const language = el("select", {onchange: event => { wanted.language = event.target.value; }},
-      el("option", {value: ""}, "As the model likes"), offer.languages.map(one => el("option", {value: one, selected: one === wanted.language}, one)));
-    parts.push(labelled("Language", language));
-    if ([...rows.values()].some(row => row.existing)) {
-      const ways = [["skip", "Leave them as they are"], ["overwrite", "Replace them"], ["append", "Write behind them"], ["both", "Show both"]];
-      parts.push(labelled("Pictures that have a caption", el("select", {onchange: event => { wanted.existing = event.target.value; }},
-        ways.map(([value, text]) => el("option", {value, selected: value === wanted.existing}, text)))));
-    }
-    parts.push(el("details", {open: Boolean(wanted.system || (wanted.prompt && preset.id !== "own"))}, el("summary", {}, "More"),
-      preset.id === "own" ? null : labelled("Other words for the model", prompt, "Instead of the ready ones. {filename} and {existing} may stand in them."),
-      labelled("System prompt", bound("textarea", "system", {rows: 2}), "What the model should keep in mind with every picture."),
-      el("p", {className: "muted"}, "The model is the one of the settings.")));
-    more.replaceChildren(...parts);
-  }
-  function fieldTable() {
-    if (!wanted.fields?.length) wanted.fields = [{name: "", kind: offer.types[0]}];
-    const table = el("div", {className: "fields"});
-    const fill = () => table.replaceChildren(
-      ...wanted.fields.map((field, n) => el("div", {className: "captions-tools"},
-        el("input", {type: "text", value: field.name, placeholder: "Column, as colour", aria: {"aria-label": `Name of column ${n + 1}`}, oninput: event => { field.name = event.target.value; }}),
-        el("input", {type: "text", value: field.kind, aria: {"aria-label": `Type of column ${n + 1}`, list: "field-types"}, oninput: event => { field.kind = event.target.value; }}),
-        button("Remove", () => { wanted.fields.splice(n, 1); fill(); }, {aria: {"aria-label": `Remove column ${n + 1}`}}))),
-      button("Add a column", () => { wanted.fields.push({name: "", kind: offer.types[0]}); fill(); }),
-      el("datalist", {id: "field-types"}, offer.types.map(type => el("option", {value: type}))),
-      el("small", {className: "muted"}, `Types: ${offer.types.join(", ")}; or choices with | between, as red|green|blue.`));
-    fill();
-    return table;
   }
 
   function drawRows() {
@@ -491,42 +396,5 @@
     item.querySelector(".name").dataset.words = words_;
   }
 
-  // Tabs.
-  function show(isCaptions) {
-    document.body.classList.toggle("captions", isCaptions);
-    document.querySelector("#tab-chat").setAttribute("aria-selected", String(!isCaptions));
-    document.querySelector("#tab-captions").setAttribute("aria-selected", String(isCaptions));
-    document.querySelector("#tab-chat").tabIndex = isCaptions ? -1 : 0; // one stop for both, arrows go between
-    document.querySelector("#tab-captions").tabIndex = isCaptions ? 0 : -1;
-    place().hidden = !isCaptions;
-    history.replaceState(null, "", isCaptions ? "#captions" : location.pathname + location.search);
-    if (isCaptions) { draw(); look(); }
-  }
-  function begin() {
-    if (!place() || !document.querySelector("#tab-captions")) return requestAnimationFrame(begin);
-    document.querySelector("#tab-chat").onclick = () => show(false);
-    document.querySelector("#tab-captions").onclick = () => show(true);
-    document.querySelector(".tabs").addEventListener("keydown", event => {
-      if (!["ArrowLeft", "ArrowRight"].includes(event.key)) return;
-      const isCaptions = event.key === "ArrowRight";
-      show(isCaptions);
-      document.querySelector(isCaptions ? "#tab-captions" : "#tab-chat").focus();
-    });
-    document.addEventListener("click", event => { // the list of chats stays beside this
-      if (document.body.classList.contains("captions") && event.target.closest?.("#chats label, #found label, #new-chat")) show(false);
-    });
-    const within = event => document.body.classList.contains("captions") && event.target.closest?.("#captions");
-    document.addEventListener("dragover", event => within(event) && event.preventDefault());
-    document.addEventListener("drop", async event => {
-      if (!within(event)) return;
-      event.preventDefault();
-      document.querySelector(".dropzone")?.classList.remove("over");
-      const plain = [...event.dataTransfer.files], walked = await filesOf(event.dataTransfer.items);
-      add(walked.length ? walked : plain);
-    });
-    document.addEventListener("visibilitychange", () => !document.hidden && look());
-    window.addEventListener("beforeunload", event => { if (unsaved.size) event.preventDefault(); });
-    if (location.hash === "#captions") show(true);
-  }
-  begin();
+  begin({onShow: () => { draw(); look(); }, onDrop: add, mayLeave: () => !unsaved.size});
 })();

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
+from backend.captioning.cost import Cost, cost_of
 from backend.captioning.intake import Intake
 from backend.captioning.job_file import JobFile, Which
 from backend.captioning.job_tables import explained
@@ -82,6 +83,7 @@ class Jobs:
         self._adding = threading.Lock()
         self._creating = asyncio.Lock()
         self._has_resumed = False
+        self._resuming: asyncio.Task[None] | None = None  # the loop does not hold it
 
     # A job as a whole.
 
@@ -126,6 +128,16 @@ class Jobs:
         """How quick it is now, and what it waits for, if anything."""
         running = self._running.get((owner, job_id))
         return (running.runner.speed, running.runner.note) if running else (Speed(), "")
+
+    def is_pausing(self, owner: str, job_id: str) -> bool:
+        """Whether it only finishes what its model has begun."""
+        running = self._running.get((owner, job_id))
+        return running is not None and running.runner.is_pausing
+
+    async def cost(self, model: str, counts: Counts) -> Cost | None:
+        """What a job costs, where the prices of its model are known."""
+        found = await self._router.find(model) if model else None
+        return cost_of(found[1] if found else None, counts)
 
     def is_running(self, owner: str, job_id: str) -> bool:
         return (owner, job_id) in self._running
@@ -248,15 +260,23 @@ class Jobs:
         if _OWNER.fullmatch(owner):
             await asyncio.to_thread(shutil.rmtree, self._folder / owner, ignore_errors=True)
 
+    async def resume_at_start(self) -> None:
+        """Go on with what ran when the app ended, as far as its models are there; returns at once."""
+        self._resuming = asyncio.create_task(self._resume_left(at_start=True))
+
     async def resume_left(self) -> None:
         """Go on with the jobs that ran when the app ended, delete forgotten drafts; the first call only."""
-        if self._has_resumed:
-            return
-        self._has_resumed = True
+        if not self._has_resumed:
+            self._has_resumed = True
+            await self._resume_left(at_start=False)
+
+    async def _resume_left(self, *, at_start: bool) -> None:
         for owner, job_id in await asyncio.to_thread(self._left):
             try:
                 await self.start(owner, job_id, None, who=f"captions {owner}", most=None)
             except SightlineError as error:
+                if at_start or self.is_running(owner, job_id):  # somebody looks later, or was quicker
+                    continue
                 log.info("A captioning job waits: %s", error)
                 with suppress(SightlineError), self.opened(owner, job_id) as job:
                     await asyncio.to_thread(job.set_state, JobState.PAUSED, str(error))

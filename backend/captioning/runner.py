@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 from backend.captioning.fields import read_answer, summary
 from backend.captioning.intake import Intake, Picture
 from backend.captioning.job_file import JobFile
-from backend.captioning.pace import UNKNOWN_MOST, Pace, Speed
+from backend.captioning.pace import Speed, pace_for
 from backend.captioning.presets import render_prompt, tidy
 from backend.captioning.sidecars import NONE, Sidecars, write_sidecars
+from backend.captioning.single import request_for
 from backend.captioning.values import JobSpec, JobState, Outcome, Row, RowState
 from backend.engine import Engine
 from backend.errors import (
@@ -35,19 +36,22 @@ from backend.errors import (
     TooManyImagesError,
     UnknownModelError,
 )
-from backend.types import ChatRequest, Finished, Message, ModelInfo, Stats, Text, TextDelta, Waiting
+from backend.types import Finished, ModelInfo, Stats, TextDelta, Waiting
 
-OPENED_AHEAD = 8  # pictures that are ready before it is their turn, beyond those in flight
+OPENED_AT_ONCE = 8  # pictures
+READY = 32  # before it is their turn, beyond those in flight: answers come many at a time
 ROWS_AT_ONCE = 200  # that are read from the job
 TRIES = 3  # for an answer that broke off, or that does not fit its fields
 TOGETHER_S = 0.1  # results that come within it are stored in one transaction
 LOOK_S = 0.05  # how soon it is seen that visitors chat no more
+FIRST_TOKEN_S = 2.0  # from somebody's message on nothing is begun, so that its first token finds no line
 AGAIN_S = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)  # between looks for an engine that is away
 METER_S = 60.0  # over which speed is told
 AWAY = (EngineUnavailableError, EngineDiedError, RateLimitedError)
 REFUSED = (KeyRefusedError, UnknownModelError, NoChatServerError, TooManyImagesError)
 FAULTS = 12  # of a server, for one picture while it answers no other: as good as away, up to a point
 
+PAUSING = "Pausing: what the model has begun is finished first."
 UNEXPECTED = "Something went wrong with this picture. Retry it; the log has the reason."
 
 log = logging.getLogger(__name__)
@@ -87,7 +91,7 @@ class Runner:
         self._job = job
         self._engine = engine
         self._intake = intake
-        self._model = model
+        self.model = model
         self._sidecars = sidecars
         self._visitors = visitors
         self._share = share
@@ -96,8 +100,8 @@ class Runner:
         self._left = first
         self._is_trial = first is not None
         self._spec: JobSpec = job.spec
-        self._pace = Pace(model.parallel or UNKNOWN_MOST)
-        self._ready: asyncio.Queue[Prepared] = asyncio.Queue(OPENED_AHEAD)
+        self._pace = pace_for(model.parallel)
+        self._ready: asyncio.Queue[Prepared] = asyncio.Queue(READY)
         self._results: asyncio.Queue[Outcome] = asyncio.Queue()
         self._busy: set[int] = set()  # rows that are somewhere between being read and being stored
         self._asking: set[asyncio.Task[None]] = set()
@@ -107,6 +111,7 @@ class Runner:
         self._again: deque[Prepared] = deque()
         self._changed = asyncio.Event()
         self._pausing = False
+        self._chat_since: float | None = None
         self._away_since: float | None = None
         self._looks = 0
         self._not_before = 0.0
@@ -126,9 +131,13 @@ class Runner:
         counted = len(self._meter) - 1
         return Speed(counted / seconds * 60, sum(tokens for _, tokens in list(self._meter)[1:]) / seconds)
 
+    @property
+    def is_pausing(self) -> bool:
+        return self._pausing
+
     def pause(self) -> None:
         """Begin nothing new; what is in flight is finished and kept."""
-        self._pausing = True
+        self._pausing, self.note = True, PAUSING
         self._changed.set()
 
     async def run(self) -> JobState:
@@ -189,7 +198,7 @@ class Runner:
                     self._busy.add(row.id)
                     if self._left is not None:
                         self._left -= 1
-                    while len(workers) >= OPENED_AHEAD:
+                    while len(workers) >= OPENED_AT_ONCE:
                         _, workers = await asyncio.wait(workers, return_when=asyncio.FIRST_COMPLETED)
                     workers.add(asyncio.create_task(self._open_one(row)))
                 if self._left == 0:
@@ -203,7 +212,7 @@ class Runner:
 
     async def _open_one(self, row: Row) -> None:
         try:
-            picture = await self._intake.load(row, self._model.vision)
+            picture = await self._intake.load(row, self.model.vision)
         except (ImageError, FetchError) as error:
             self._results.put_nowait(Outcome(row.id, RowState.FAILED, reason=str(error)))
             return
@@ -238,13 +247,16 @@ class Runner:
             log.error("A picture's request ended unexpectedly", exc_info=task.exception())
 
     def _may_ask(self) -> bool:
-        if time.monotonic() < self._not_before:
+        now = time.monotonic()
+        if now < self._not_before:
             return False
-        most = max(1, self._pace.in_flight // max(1, self._share()))
-        if self._visitors():
+        if not self._visitors():
+            self._chat_since = None
+            return len(self._asking) < max(1, self._pace.in_flight // max(1, self._share()))
+        if self._chat_since is None:
+            self._chat_since = now
             self._pace.yielded()
-            most = 1
-        return len(self._asking) < most
+        return not self._asking and now - self._chat_since >= FIRST_TOKEN_S
 
     def _next(self) -> Prepared | None:
         if self._again:
@@ -277,12 +289,7 @@ class Runner:
         spec, row = self._spec, prepared.row
         prompt = render_prompt(spec, row.name, row.existing)
         image = prepared.picture.image
-        messages: tuple[Message, ...] = (Message("user", (image, Text(prompt))),)
-        if spec.system:
-            messages = (Message("system", (Text(spec.system),)), *messages)
-        request = ChatRequest(
-            self._model.name, messages, spec.sampling, schema=spec.schema, in_one_piece=True
-        )
+        request = request_for(spec, image, prompt, self.model.name)
         text, stats = "", Stats("interrupted")
         async with aclosing(self._engine.stream(request)) as events:
             async for event in events:
@@ -296,9 +303,9 @@ class Runner:
                         stats = told
         self._pace.succeeded()
         self._answered += 1
-        self._away_since, self._looks, self.note = None, 0, ""
+        self._away_since, self._looks, self.note = None, 0, PAUSING if self._pausing else ""
         thumbnail = (image.thumbnail or image.data) if self._thumbnails else b""
-        known = _known(row, self._model.name, prompt, stats, thumbnail)
+        known = _known(row, self.model.name, prompt, stats, thumbnail)
         if not spec.schema:
             return replace(known, text=tidy(spec, text))
         try:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from backend.addresses import split_addresses
 from backend.captioning.values import Found, Kind
@@ -134,8 +134,11 @@ def archive(path: Path) -> Iterator[Found]:
                 parts = [safe_name(part) for part in name.parts if part not in ("..", "/", ".")]
                 key = unique("/".join(parts), taken)
                 beside = _sidecars(member.filename, stems)
-                existing = "" if reason else _member_caption(opened, names, beside)
-                yield Found(key, Kind.MEMBER, str(path), member.filename, existing, reason)
+                existing = ""
+                if not reason:
+                    existing, reason = _member_caption(opened, names, beside)
+                place = "" if reason else str(path)  # retrying would not help
+                yield Found(key, Kind.MEMBER, place, member.filename, existing, reason)
     except (zipfile.BadZipFile, NotImplementedError, OSError, EOFError, ValueError) as error:
         raise InputError("This ZIP is damaged or incomplete.", "Pack the pictures again.") from error
 
@@ -286,13 +289,17 @@ def _caption_beside(names: Sequence[str], roots: Roots) -> tuple[str, str]:
         with suppress(NotAllowedError):
             if path.is_file():
                 with roots.check(path).open("rb") as file:
-                    data = file.read(MAX_CAPTION_BYTES + 1)
-                text = data[:MAX_CAPTION_BYTES].decode("utf-8-sig", "replace").strip()
-                if len(data) <= MAX_CAPTION_BYTES:
-                    return text, ""
-                most = f"{MAX_CAPTION_BYTES // 1000} kB"
-                return text, f"Its caption has more than {most}. Shorten it or move it away, then begin anew."
+                    return _read_caption(file)
     return "", ""
+
+
+def _read_caption(file: IO[bytes]) -> tuple[str, str]:
+    data = file.read(MAX_CAPTION_BYTES + 1)
+    text = data[:MAX_CAPTION_BYTES].decode("utf-8-sig", "replace").strip()
+    if len(data) <= MAX_CAPTION_BYTES:
+        return text, ""
+    most = f"{MAX_CAPTION_BYTES // 1000} kB"
+    return text, f"Its caption has more than {most}. Shorten it or move it away, then begin anew."
 
 
 def _list(path: Path) -> str:
@@ -315,13 +322,16 @@ def _member_reason(member: zipfile.ZipInfo, name: PurePosixPath) -> str:
     return ""
 
 
-def _member_caption(opened: zipfile.ZipFile, names: dict[str, zipfile.ZipInfo], places: Sequence[str]) -> str:
+def _member_caption(
+    opened: zipfile.ZipFile, names: dict[str, zipfile.ZipInfo], places: Sequence[str]
+) -> tuple[str, str]:
+    """As ``_caption_beside``."""
     for place in places:
         beside = names.get(place)
         if beside is not None and not beside.flag_bits & 1:
             with opened.open(beside) as file:
-                return file.read(MAX_CAPTION_BYTES).decode("utf-8-sig", "replace").strip()
-    return ""
+                return _read_caption(file)
+    return "", ""
 
 
 def _address(address: str, taken: set[str]) -> Found:

@@ -230,6 +230,27 @@ def test_a_job_that_is_paused_and_an_app_that_is_away(
     expect(page.locator('.caption-row[data-state="done"]')).to_have_count(5)
 
 
+def test_a_job_is_paused_and_goes_on(visitor: Visitor, model: Model, server: FaultServer) -> None:
+    page = open_tab(visitor)
+    bring(page, {f"{number}.png": png(12 * number) for number in range(20)})
+    expect(page.locator(".caption-row")).to_have_count(20)
+    model.held = 2
+    page.get_by_role("button", name="Caption all 20").click()
+    expect(page.locator('.caption-row[data-state="done"]')).to_have_count(1)
+    page.get_by_role("button", name="Pause").click()
+    expect(page.get_by_text("Pausing: what the model has begun is finished first.")).to_be_visible()
+    expect(page.get_by_role("button", name="Pause")).to_have_count(0)
+    begun = model.asked
+    model.held = None
+    for call in server.chats():
+        call.go_on()
+    expect(page.get_by_role("heading", name="Paused")).to_be_visible()
+    expect(page.locator('.caption-row[data-state="done"]')).to_have_count(begun)
+    page.get_by_role("button", name="Go on").click()
+    expect(page.get_by_role("heading", name="Done")).to_be_visible()
+    assert model.asked == 20
+
+
 def test_a_job_of_which_nothing_can_be_captioned(visitor: Visitor) -> None:
     page = open_tab(visitor)
     bring(page, {"broken.jpg": twelve()["broken.jpg"]})

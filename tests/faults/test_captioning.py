@@ -1,6 +1,5 @@
 """A captioning job that is killed, fills the disk, loses its server: each picture once, whole, edits kept."""
 
-import asyncio
 import csv
 import json
 import os
@@ -34,13 +33,13 @@ class Model:
 
     def __init__(self) -> None:
         self.answered = 0
-        self._turns = asyncio.Semaphore(2)
 
     async def __call__(self, call: Call) -> None:
         message = {"role": "assistant", "content": call.body["messages"][-1]["content"][-1]["text"]}
         usage = {"prompt_tokens": 40, "completion_tokens": 9}
-        async with self._turns:  # so that a job outlasts many kills, however quick the machine
-            await asyncio.sleep(0.025)
+        # One after another, so that a job outlasts many kills, however quick the machine; and nothing is left
+        # waiting in the loop of a server that goes away.
+        time.sleep(0.0125)  # noqa: ASYNC251
         self.answered += 1
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         await call.json(200, {"choices": [choice], "usage": usage})

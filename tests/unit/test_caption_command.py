@@ -23,6 +23,7 @@ from backend.captioning.job_file import JobFile
 from backend.captioning.values import Existing, JobState, RowState
 from backend.config import Settings
 from backend.errors import ConfigError, InputError
+from backend.router import read_corrections
 from backend.servers import Server
 from backend.start import StartPlan
 from backend.types import Sampling
@@ -53,16 +54,16 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
-Run = Callable[[Order], tuple[int, str]]
+Run = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
 def run(settings: Settings, server: FaultServer) -> Run:
     """Run the command; its status, and what it told."""
 
-    def run(order: Order) -> tuple[int, str]:
+    def run(order: Order, *known: str) -> tuple[int, str]:
         told = io.StringIO()
-        plan = StartPlan(None, (Server("lab", server.url),))
+        plan = StartPlan(None, (Server("lab", server.url),), corrections=read_corrections(known))
         command = caption_command.run(settings, plan, order, Printer(io.StringIO(), told, as_json=False))
         return asyncio.run(command), told.getvalue()
 
@@ -183,6 +184,14 @@ def test_a_dry_run_counts_and_keeps_nothing(run: Run, photos: Path) -> None:
     assert "4 pictures, 1 of them with a caption: 3 to do." in told
     assert "About 90 tokens to read and 9 to write" in told
     assert sorted(photos.iterdir()) == before
+
+
+def test_where_prices_are_known_the_cost_is_told(run: Run, photos: Path) -> None:
+    prices = "'* @ lab' price_in=1000 price_out=10000"
+    _, told = run(Order(str(photos), dry_run=True), prices)
+    assert "It would cost about 0.24, by the prices of --model-info." in told
+    _, told = run(Order(str(photos)), prices)
+    assert "Cost so far: about 0.24, by the prices of --model-info." in told
 
 
 def test_fields_come_into_columns(run: Run, photos: Path, tmp_path: Path, server: FaultServer) -> None:

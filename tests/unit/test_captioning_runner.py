@@ -16,7 +16,6 @@ from backend.captioning import runner as runner_module
 from backend.captioning.fields import Field, schema_of
 from backend.captioning.intake import Intake
 from backend.captioning.job_file import JobFile
-from backend.captioning.pace import Pace
 from backend.captioning.runner import Runner
 from backend.captioning.sidecars import Sidecars
 from backend.captioning.sources import folder
@@ -41,6 +40,7 @@ SPEC = JobSpec("What is this?", "captioner")
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner_module, "AGAIN_S", (0.01,))
     monkeypatch.setattr(runner_module, "TOGETHER_S", 0.001)
+    monkeypatch.setattr(runner_module, "FIRST_TOKEN_S", 0.01)
 
 
 @pytest.fixture
@@ -140,6 +140,29 @@ async def test_while_visitors_chat_one_is_in_flight(make: Make) -> None:
     assert engine.most_in_flight == 1
 
 
+async def test_nothing_is_begun_while_a_message_may_wait_for_its_first_token(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, chatting, looked = CaptioningEngine(), False, 0
+    monkeypatch.setattr(runner_module, "FIRST_TOKEN_S", 60.0)
+    engine.may_answer.clear()
+
+    def visitors() -> bool:
+        nonlocal looked
+        looked += engine.in_flight == 0
+        return chatting
+
+    job, runner = make(engine, visitors=visitors)
+    running = asyncio.create_task(runner.run())
+    await until(lambda: engine.in_flight == MODEL.parallel)
+    chatting, looked = True, 0
+    engine.may_answer.set()
+    await until(lambda: job.counts().done == MODEL.parallel and looked > 2)
+    assert sum(engine.asked.values()) == MODEL.parallel
+    chatting = False
+    assert await running is JobState.DONE
+
+
 async def test_cancelling_keeps_what_is_done_and_the_next_run_does_the_rest(make: Make) -> None:
     engine = CaptioningEngine()
 
@@ -174,6 +197,7 @@ async def test_pausing_finishes_what_is_in_flight(make: Make) -> None:
     running = asyncio.create_task(runner.run())
     await until(lambda: engine.in_flight > 0)
     runner.pause()
+    assert runner.note == runner_module.PAUSING
     engine.may_answer.set()
     assert await running is JobState.PAUSED
     assert job.info().state is JobState.PAUSED
@@ -381,21 +405,3 @@ async def test_a_disk_that_is_full_for_the_last_result_ends_the_run(
         await runner.run()
     monkeypatch.setattr(job, "finish", finish)
     assert not job.counts().done
-
-
-def test_the_pace_doubles_until_a_refusal_and_then_grows_slowly() -> None:
-    pace = Pace(most=32)
-    assert pace.in_flight == 4
-    for _ in range(4):
-        pace.succeeded()
-    assert pace.in_flight == 8
-    for _ in range(100):
-        pace.succeeded()
-    assert pace.in_flight == 32
-    pace.refused()
-    assert pace.in_flight == 16
-    for _ in range(17):
-        pace.succeeded()
-    assert pace.in_flight == 17
-    pace.lost()
-    assert pace.in_flight == 1

@@ -105,12 +105,16 @@ def test_of_two_pictures_with_one_stem_each_has_its_own_caption(tmp_path: Path) 
     assert [one.existing for one in scan(str(tmp_path / "table.csv"))] == wanted
 
 
+@pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("policy", list(Existing))
-def test_a_caption_that_is_not_read_whole_is_not_written_over(tmp_path: Path, policy: Existing) -> None:
+def test_a_caption_that_is_not_read_whole_is_not_written_over(
+    tmp_path: Path, policy: Existing, packed: bool
+) -> None:
     (tmp_path / "a.png").write_bytes(b"x")
     (tmp_path / "a.txt").write_text("word " * 30_000)
+    members = {name: (tmp_path / name).read_bytes() for name in ("a.png", "a.txt")}
     with closing(JobFile.create(tmp_path / "job" / "job.db", JobSpec("?", "m", existing=policy))) as job:
-        job.add(folder(tmp_path))
+        job.add(archive(zipped(tmp_path / "all.zip", members)) if packed else folder(tmp_path))
         row = job.row(1)
         assert row.state is (RowState.SKIPPED if policy is Existing.SKIP else RowState.FAILED)
         assert "100 kB" in row.reason

@@ -31,7 +31,7 @@ from backend.config import Settings
 from backend.errors import LimitError, RejectedError, StoreError
 from backend.fetch import Fetcher
 from backend.picture_pool import PicturePool
-from backend.router import Router
+from backend.router import Router, read_corrections
 from ui.captioning import NEW_PER_MINUTE, Captioning
 from ui.middleware import PageHeaders, PostedBodies
 from ui.visitors import COOKIE, new_secret, owner_of
@@ -129,6 +129,21 @@ def test_pictures_become_captions_and_tables(client: TestClient) -> None:
         assert packed.read("a.png.txt") == b"A picture, a.png.\n"
     (listed,) = client.get("/captions/list").json()["jobs"]
     assert listed["counts"]["done"] == 3
+
+
+def test_where_prices_are_known_the_page_tells_the_cost(
+    settings: Settings, pool: PicturePool, engine: CaptioningEngine, operator: Any, admission: Admission
+) -> None:
+    router = Router(engine, corrections=read_corrections(["captioner price_in=1000 price_out=0"]))
+    jobs = Jobs(settings.data_dir / "captions", router, pool, Fetcher(settings.fetch_limits))
+    app = Starlette(routes=Captioning(jobs, settings, operator, admission).routes())
+    app.add_middleware(PageHeaders, in_space=False)
+    with TestClient(app, cookies={COOKIE: new_secret()}) as client:
+        job_id = begin(client, *(f"{number}.png" for number in range(5)))
+        assert show(client, job_id)["cost"] is None  # it has no model yet
+        client.post(f"/captions/{job_id}/start", json={"options": WANTED, "trial": True})
+        tried = until(client, job_id, lambda now: not now["running"])
+        assert tried["cost"] == {"soFar": "0.15", "inAll": "0.25"}
 
 
 def test_nobody_else_sees_or_changes_a_job(app: Starlette, client: TestClient) -> None:
@@ -490,6 +505,63 @@ def test_a_job_that_ran_when_the_app_ended_goes_on_when_somebody_looks(
     with TestClient(app, cookies={COOKIE: secret}) as client:
         client.get("/captions/list")
         assert until(client, job_id, lambda now: now["state"] == "done")["counts"]["done"] == 1
+
+
+async def left_running(jobs: Jobs) -> tuple[str, str]:
+    """The owner and the id of a job at which a process worked when it ended."""
+    owner = owner_of({COOKIE: new_secret()}) or ""
+    job_id = await jobs.create(owner)
+    path = jobs.place_for(owner, job_id, "a.png")
+    path.write_bytes(png())
+    jobs.add_file(owner, job_id, path, None)
+    with jobs.opened(owner, job_id) as job:
+        job.begin(JobSpec("What is this?", "captioner"))
+        job.set_state(JobState.RUNNING)
+    return owner, job_id
+
+
+def state_of(jobs: Jobs, owner: str, job_id: str) -> JobState:
+    with jobs.opened(owner, job_id) as job:
+        return job.info().state
+
+
+async def test_a_job_that_ran_when_the_app_ended_goes_on_by_itself(
+    jobs: Jobs, engine: CaptioningEngine
+) -> None:
+    engine.may_answer.clear()
+    owner, job_id = await left_running(jobs)
+    await jobs.resume_at_start()
+    while not engine.in_flight:  # noqa: ASYNC110 - no event tells of it
+        await asyncio.sleep(0.01)
+    await jobs.resume_left()  # somebody looks meanwhile
+    assert jobs.is_running(owner, job_id)
+    assert state_of(jobs, owner, job_id) is JobState.RUNNING
+    engine.may_answer.set()
+    while jobs.is_running(owner, job_id):  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    assert state_of(jobs, owner, job_id) is JobState.DONE
+    assert sum(engine.asked.values()) == 1
+
+
+async def test_a_job_whose_model_is_not_there_at_the_start_waits_until_somebody_looks(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner, job_id = await left_running(jobs)
+    asked = asyncio.Event()
+
+    async def find(self: Router, name: str) -> None:
+        asked.set()
+
+    with monkeypatch.context() as away:
+        away.setattr(Router, "find", find)
+        await jobs.resume_at_start()
+        await asked.wait()
+        await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}))
+    assert state_of(jobs, owner, job_id) is JobState.RUNNING
+    await jobs.resume_left()
+    while jobs.is_running(owner, job_id):  # noqa: ASYNC110 - no event tells of it
+        await asyncio.sleep(0.01)
+    assert state_of(jobs, owner, job_id) is JobState.DONE
 
 
 @pytest.mark.parametrize(

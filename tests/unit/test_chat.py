@@ -42,6 +42,7 @@ from backend.types import (
     Vision,
 )
 from ui import render
+from ui.caption_one import CaptionOne
 from ui.chat import Chat, View
 from ui.choices import ModelMenu
 from ui.examples import Example, load_examples
@@ -742,17 +743,21 @@ async def test_a_forged_history_has_no_way_in(visitor: Visitor, engine: FakeEngi
     assert engine.requests[0].messages == (Message("user", (Text("Hi"),)),)
 
 
-async def test_the_page_sends_no_conversation_and_offers_no_api(chat: Chat, settings: Settings) -> None:
+async def test_the_page_sends_no_conversation_and_offers_one_event_to_clients(
+    chat: Chat, settings: Settings, pool: PicturePool
+) -> None:
     from ui.layout import build
 
     panel = Panel(Operators(lambda token: None), chat.router, None)
-    page = build(chat, ModelMenu(settings, chat.router), panel, settings, is_demo=True)
+    one = CaptionOne(chat.router, pool, chat.uploads, chat.admission, settings)
+    page = build(chat, ModelMenu(settings, chat.router), panel, one, settings, is_demo=True)
 
     handlers = [handler for handler in page.fns.values() if handler.fn is not None]
     assert len(handlers) >= 8
     for handler in page.fns.values():
         assert not any(isinstance(component, gr.Chatbot) for component in handler.inputs)
-        if handler.fn != chat.leave:  # Gradio's own way: a page that goes has no answer to await
+        # The first is Gradio's own way: a page that goes has no answer to await.
+        if handler.fn not in (chat.leave, one.caption):
             assert handler.api_visibility == "private"
         assert not handler.cancels, "such a request could arrive after the next handler began"
 

@@ -326,8 +326,8 @@ async def test_an_answers_own_cookies_stay() -> None:
     "path",
     [
         "/gradio_api/proxy=https://example.com/",
-        "/gradio_api/info",
         "/gradio_api/info/",
+        "/gradio_api/info2",
         "/gradio_api/openapi.json",
         "/gradio_api/deep_link",
         "/gradio_api/component_server",
@@ -358,6 +358,7 @@ async def test_what_the_page_does_not_call_is_closed(method: str, path: str) -> 
         "/gradio_api/startup-events",
         "/gradio_api/file=/data/cat.png",
         "/gradio_api/run/predict",
+        "/gradio_api/info",
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])

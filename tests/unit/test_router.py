@@ -185,6 +185,8 @@ def test_a_correction_is_for_the_models_it_names() -> None:
     assert correction.apply(here) == here
     assert correction.apply(there) == ModelInfo("a", "lab", video=False, box_dialect="qwen")
     assert Correction("[", ()).apply(here) == here
+    (priced,) = read_corrections(["a price_in=0.15 price_out=0.6"])
+    assert priced.apply(here) == ModelInfo("a", price_in=0.15, price_out=0.6)
 
 
 @pytest.mark.parametrize(
@@ -195,6 +197,8 @@ def test_a_correction_is_for_the_models_it_names() -> None:
         "model length=9",
         "model context_length=no",
         "model image_limit=-1",
+        "model price_in=-0.1",
+        "model price_out=inf",
         "'model",
     ],
 )

@@ -399,7 +399,7 @@ async def test_the_longest_message_and_system_prompt_fit(launched: httpx2.AsyncC
 async def test_all_of_the_middleware_is_launched(launched: httpx2.AsyncClient) -> None:
     named = await launched.post("/gradio_api/queue/join", json={"path": "http://example.com"})
     own = await launched.post("/gradio_api/queue/join", json={"path": "/data/uploads/a/b/cat.png"})
-    closed = await launched.get("/gradio_api/info")
+    closed = await launched.get("/gradio_api/openapi.json")
     proxied = await launched.post("/", headers={"origin": "https://chat.example", "host": "127.0.0.1"})
     foreign = await launched.post("/", headers={"origin": "https://evil.example"})
 
