@@ -344,9 +344,8 @@ class Captioning:
                 path = Path(file.name)
                 try:
                     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed:
-                        for row in job.all_rows():
-                            if caption := outputs.final_caption(row, spec):
-                                packed.writestr(f"{row.key}.txt", f"{caption}\n")
+                        for name, text in outputs.text_files(job.all_rows(), spec):
+                            packed.writestr(name, text)
                         packed.writestr("captions.csv", "".join(outputs.as_csv(job.all_rows(), spec)))
                 except BaseException:
                     path.unlink(missing_ok=True)

@@ -28,7 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert as insert_or_ignore
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from backend.captioning.values import Existing, Found, Kind, Row, RowState
+from backend.captioning.values import Existing, Found, Kind, Row, RowState, stem_of
 from backend.errors import NotFoundError, StoreError
 from backend.store_disk import open_engine
 from backend.store_rows import storable
@@ -152,10 +152,9 @@ def new_row(picture: Found, policy: Existing) -> dict[str, Any]:
     elif picture.reason:
         state = RowState.FAILED
     key = storable(picture.key)
-    folder, slash, name = key.rpartition("/")
     return {
         "key": key,
-        "stem": f"{folder}{slash}{name.rpartition('.')[0] or name}",
+        "stem": stem_of(key),
         "kind": picture.kind,
         "place": picture.place,
         "member": picture.member,

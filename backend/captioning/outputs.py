@@ -16,7 +16,7 @@ from typing import Any
 
 from backend.captioning.fields import columns_of
 from backend.captioning.presets import find_preset
-from backend.captioning.values import Existing, JobSpec, Kind, Row, RowState
+from backend.captioning.values import Existing, JobSpec, Kind, Row, RowState, stem_of
 
 SIDECARS = ("txt", "caption", "json")
 TABLES = ("csv", "jsonl", "imagefolder")
@@ -101,6 +101,17 @@ def table(name: str, rows: Iterable[Row], spec: JobSpec) -> Iterator[str]:
     """One of ``TABLES``."""
     make = {"csv": as_csv, "jsonl": as_jsonl, "imagefolder": as_imagefolder}[name]
     return make(rows, spec)
+
+
+def text_files(rows: Iterable[Row], spec: JobSpec) -> Iterator[tuple[str, str]]:
+    """The captions as files, name and content: of a.png a.txt; of a.jpg, where that is taken, a.jpg.txt."""
+    stems: set[str] = set()
+    for row in rows:
+        stem = stem_of(row.key)
+        name = row.key if stem in stems else stem
+        stems.add(stem)
+        if caption := final_caption(row, spec):
+            yield f"{name}.txt", f"{caption}\n"
 
 
 def sidecar_place(row: Row, stem: str, out: Path | None) -> Path:

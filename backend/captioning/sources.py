@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO
 
 from backend.addresses import split_addresses
-from backend.captioning.values import Found, Kind
+from backend.captioning.values import Found, Kind, stem_of
 from backend.errors import InputError, LimitError, NotAllowedError
 from backend.names import shown_name
 from backend.store_rows import storable
@@ -276,8 +276,7 @@ def _sidecars(picture: str, stems: set[str]) -> list[str]:
 
     A caption is looked for first where it would be written. ``stems`` are those of the pictures before it.
     """
-    folder_, slash, name = picture.rpartition("/")
-    stem = f"{folder_}{slash}{name.rpartition('.')[0] or name}"
+    stem = stem_of(picture)
     places = [picture] if stem in stems else [stem, picture]
     stems.add(stem)
     return [f"{place}{suffix}" for place in places for suffix in SIDECARS]

@@ -58,6 +58,12 @@ class JobSpec:
     detail: Detail = Detail.AUTO
 
 
+def stem_of(key: str) -> str:
+    """What the sidecars of a picture are called, without their ending; a.jpg and a.png share one."""
+    folder, slash, name = key.rpartition("/")
+    return f"{folder}{slash}{name.rpartition('.')[0] or name}"
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """A picture that a source has named. ``key`` is its name within the job, with ``/``, never leading out.

@@ -164,8 +164,8 @@ def test_from_twelve_pictures_to_a_table(visitor: Visitor, model: Model, server:
     assert "broken.jpg" in rows["broken.jpg"]["reason"]
     assert rows["phone.heic"]["model"] == "captioner @ lab"
     with zipfile.ZipFile(download(page, "Text files").path()) as packed:
-        assert packed.read("wall-2.png.txt").decode() == f"{CAPTION}.\n"
-        assert "broken.jpg.txt" not in packed.namelist()
+        assert packed.read("wall-2.txt").decode() == f"{CAPTION}.\n"
+        assert "broken.txt" not in packed.namelist()
 
 
 def test_on_a_phone_and_by_keyboard(

@@ -112,23 +112,24 @@ def finish(client: TestClient, job_id: str, **options: Any) -> dict[str, Any]:
 
 
 def test_pictures_become_captions_and_tables(client: TestClient) -> None:
-    job_id = begin(client, "a.png", "a.png", "b/../c.png")
+    job_id = begin(client, "a.png", "a.png", "b/../c.png", "a.gif")
     now = finish(client, job_id)
     assert now["state"] == "done"
     assert [(row["name"], row["caption"]) for row in now["rows"]] == [
         *[("a.png", "A picture, a.png."), ("a-2.png", "A picture, a-2.png.")],
-        ("b_.._c.png", "A picture, b_.._c.png."),
+        *[("b_.._c.png", "A picture, b_.._c.png."), ("a.gif", "A picture, a.gif.")],
     ]
     assert client.get(f"/captions/{job_id}/thumb/1").headers["content-type"] == "image/png"
     table = client.get(f"/captions/{job_id}/download/csv")
     assert table.headers["content-disposition"] == 'attachment; filename="captions.csv"'
     rows = list(csv.DictReader(io.StringIO(table.content.decode("utf-8-sig"), newline="")))
     assert [row["caption"] for row in rows] == [row["caption"] for row in now["rows"]]
-    assert len(client.get(f"/captions/{job_id}/download/jsonl").text.splitlines()) == 3
+    assert len(client.get(f"/captions/{job_id}/download/jsonl").text.splitlines()) == 4
     with zipfile.ZipFile(io.BytesIO(client.get(f"/captions/{job_id}/download/zip").content)) as packed:
-        assert packed.read("a.png.txt") == b"A picture, a.png.\n"
+        assert packed.read("a.txt") == b"A picture, a.png.\n"
+        assert packed.read("a.gif.txt") == b"A picture, a.gif.\n"
     (listed,) = client.get("/captions/list").json()["jobs"]
-    assert listed["counts"]["done"] == 3
+    assert listed["counts"]["done"] == 4
 
 
 def test_where_prices_are_known_the_page_tells_the_cost(
