@@ -319,6 +319,8 @@ def _end(job: JobFile, printer: Printer) -> int:
     """Say what has come of it; the command's status."""
     counts, info = job.counts(), job.info()
     printer.note(_told(counts))
+    if counts.skipped and not counts.done:
+        printer.note("To caption those that had a caption anew: --existing overwrite.")
     if info.state is not JobState.DONE:
         printer.note(f"{in_other_words(info.note)} Go on with the same command and --resume.".strip())
         return STOPPED

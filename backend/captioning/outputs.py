@@ -34,6 +34,10 @@ def final_caption(row: Row, spec: JobSpec) -> str:
     """What the caption of a picture is in the end: what it had before belongs to it where that is wanted."""
     if row.state is RowState.SKIPPED:
         return row.existing
+    if (
+        row.state is RowState.FAILED and row.edited is None
+    ):  # the model may have said something that does not fit
+        return ""
     if spec.existing is Existing.APPEND and row.existing.strip() and row.edited is None:
         return f"{row.existing.strip()}{find_preset(spec.preset).separator}{row.caption}".strip()
     return row.caption

@@ -17,12 +17,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO
 
-from backend.addresses import split_addresses
+from backend.addresses import completed, shown_address, split_addresses
 from backend.captioning.values import Found, Kind, stem_of
 from backend.errors import InputError, LimitError, NotAllowedError
 from backend.names import shown_name
 from backend.store_rows import storable
 
+_WEB_ADDRESS = re.compile("https?://|data:", re.IGNORECASE)
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".avif"}
     | {".heic", ".heif", ".hif", ".tif", ".tiff", ".bmp", ".pdf"}
@@ -144,9 +145,18 @@ def archive(path: Path) -> Iterator[Found]:
 
 
 def addresses(text: str) -> Iterator[Found]:
-    """The pictures of addresses that were written side by side or one in a line."""
+    """The pictures of addresses that were written side by side or one in a line.
+
+    Raises:
+        InputError: something else was written.
+    """
     taken: set[str] = set()
-    for address in split_addresses(text):
+    for typed in split_addresses(text):
+        address = completed(typed)
+        if not _WEB_ADDRESS.match(address):
+            raise InputError(
+                f"“{shown_address(typed)}” is no web address.", "Write it as https://…, or add the picture."
+            )
         yield _address(address, taken)
 
 

@@ -113,7 +113,9 @@ def test_two_pictures_with_one_stem_are_captioned_and_then_skipped_each(run: Run
     Pil.new("RGB", (8, 8)).save(photos / "0.webp")
     assert run(Order(str(photos)))[0] == 0
     (photos / "0.webp.txt").write_text("Of the second.")
-    assert "5 had a caption" in run(Order(str(photos)))[1]
+    told = run(Order(str(photos)))[1]
+    assert "5 had a caption" in told
+    assert "--existing overwrite" in told
     captions = {row["file"]: row["caption"] for row in rows_of(photos / "captions.csv")}
     assert (captions["0.png"], captions["0.webp"]) == ("A colour.", "Of the second.")
 

@@ -73,6 +73,16 @@ def test_fields_are_columns_with_their_types(job: JobFile) -> None:
     assert json.loads(line) == {"file_name": "1.png", "text": "x", "n": -3, "tags": ["a", "=b"], "ok": True}
 
 
+def test_what_a_failed_answer_said_is_no_caption(job: JobFile) -> None:
+    job.add([Found("1.png", Kind.FILE, "/p/1.png")])
+    job.finish([Outcome(1, RowState.FAILED, "No JSON at al", reason="The answer does not fit.")])
+    (row,) = read_csv("".join(outputs.as_csv(job.all_rows(), SPEC)))
+    assert (row["status"], row["caption"], row["reason"]) == ("failed", "", "The answer does not fit.")
+    assert list(outputs.text_files(job.all_rows(), SPEC)) == []
+    job.edit(1, "Mine.")
+    assert [text for _, text in outputs.text_files(job.all_rows(), SPEC)] == ["Mine.\n"]
+
+
 def test_imagefolder_leaves_out_what_has_no_caption(job: JobFile) -> None:
     fill(job, "One.", "")
     job.add(

@@ -12,7 +12,7 @@ import pytest
 from backend.captioning import sources
 from backend.captioning.intake import _Archives
 from backend.captioning.job_file import JobFile
-from backend.captioning.sources import Roots, archive, folder, safe_name, scan, unique
+from backend.captioning.sources import Roots, addresses, archive, folder, safe_name, scan, unique
 from backend.captioning.values import Existing, Found, JobSpec, Kind, RowState
 from backend.errors import ImageError, InputError, LimitError, NotAllowedError
 
@@ -247,6 +247,12 @@ def test_addresses_are_taken_each_once_with_names_of_their_own() -> None:
         *[("cat.jpg", Kind.ADDRESS), ("cat-2.jpg", Kind.ADDRESS), ("237", Kind.ADDRESS)]
     ]
     assert found[0].place == "https://a.example/x/cat.jpg?size=2"
+
+
+def test_what_is_no_address_is_refused_before_anything_is_added() -> None:
+    assert [one.place for one in addresses("a.example/cat.jpg")] == ["https://a.example/cat.jpg"]
+    with pytest.raises(InputError, match="“hello” is no web address"):
+        list(addresses("hello https://a.example/cat.jpg"))
 
 
 def test_a_list_of_addresses_is_read_whole_or_refused(
