@@ -235,8 +235,8 @@ class Settings(BaseSettings):
 
     @property
     def temporary_dir(self) -> Path:
-        """Where things are that go when the app ends."""
-        return self.data_dir / "temporary"
+        """Where things are that go when the app ends: under a name that nobody else gives a folder."""
+        return self.data_dir / ".sightline-temporary"
 
     @property
     def chats_dir(self) -> Path:

@@ -97,7 +97,7 @@ class Reply:
         self._watchers = 0
         self._grace_s = grace_s
         self._leaving: asyncio.Task[None] | None = None
-        self._arriving = asyncio.get_running_loop().call_later(max(ARRIVE_S, grace_s), self._end)
+        self._arriving: asyncio.TimerHandle | None = None
         self._saved_at = time.monotonic()
         self._saving: asyncio.Task[None] | None = None
         self._next_save: asyncio.TimerHandle | None = None
@@ -114,7 +114,7 @@ class Reply:
         reads it. A reload takes less.
         """
         self._watchers += 1
-        self._arriving.cancel()
+        self._forget_arrival()
         if self._leaving is not None:
             self._leaving.cancel()
         try:
@@ -157,7 +157,7 @@ class Reply:
         finally:
             self.begun.set()
             self.ticket.leave()
-            self._arriving.cancel()
+            self._forget_arrival()
             self._grows = False
             if self._next_save is not None:
                 self._next_save.cancel()
@@ -199,15 +199,28 @@ class Reply:
             sentence = "The answer broke off. Press Retry for a new one."
             return replace(self.draft, status=MessageStatus.INTERRUPTED, error=sentence)
 
+    def _begin(self) -> None:
+        """From now on the page can come to follow it; when none does, nobody waits for it."""
+        if self.begun.is_set():
+            return
+        self.begun.set()
+        if not self._watchers and self._leaving is None:
+            patience_s = max(ARRIVE_S, self._grace_s)
+            self._arriving = asyncio.get_running_loop().call_later(patience_s, self._end)
+
+    def _forget_arrival(self) -> None:
+        if self._arriving is not None:
+            self._arriving.cancel()
+
     async def _answer(self, asked: Asked) -> AsyncGenerator[Event, None]:
         """Wait in line, then ask the engine. Only then are the pictures of the chat read."""
         async for place in self.ticket.line():
             self._show(replace(self.draft, place=place))
-            self.begun.set()
+            self._begin()
         if self.draft.place:
             self._show(replace(self.draft, place=0))
         request = await asked.request()
-        self.begun.set()
+        self._begin()
         events = self._engine.stream(request)
         del request  # with its pictures
         async with aclosing(events):

@@ -55,12 +55,25 @@ def sole_use(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def emptied(folder: Path) -> Iterator[None]:
-    """Remove a folder with all that is in it, at once (a process that was killed left it) and at the end."""
-    shutil.rmtree(folder, ignore_errors=True)
+    """Remove a folder with all that is in it, at once (a process that was killed left it) and at the end.
+
+    Raises:
+        ConfigError: it is a link, or cannot be removed.
+    """
+    _remove(folder)
     try:
         yield
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise ConfigError(f"The folder {folder} cannot be removed.", "Remove it by hand.") from error
 
 
 def open_engine(folder: Path, database_url: str | None) -> Engine:

@@ -181,7 +181,7 @@ class Chat:
         with suppress(SightlineError):  # without a cookie, or a chat that is not there
             owner, chat_id = require_owner(request), read_id(posted_id)
             messages = await asyncio.to_thread(self.store.messages, owner, chat_id)
-            if read_id(last) and messages and messages[-1].id != last:
+            if read_id(last) and last != (messages[-1].id if messages else ""):
                 view = await self.show(owner, chat_id, is_shown)
         return view._replace(notice=render.notice(str(error)))
 

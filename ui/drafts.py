@@ -14,7 +14,7 @@ from ui.chat import Chat, View
 JS_OPENED = "() => [window.sightline?.drafts?.opened() ?? null]"
 JS_KEEP = "(...written) => window.sightline?.drafts?.keep(...written)"
 JS_TURN = "(...now) => window.sightline?.drafts?.turn(...now)"
-JS_BEGIN = "(...now) => window.sightline.drafts.begin(...now)"
+JS_BEGIN = "(...now) => window.sightline?.drafts?.begin(...now)"
 JS_SEND = "composer => window.sightline?.drafts?.send(composer)"
 
 
@@ -52,6 +52,7 @@ def connect(
         told.change(None, **turn, **quick)
     # What is typed and sent before the server has answered goes to the new chat.
     emptied = [view.chatbot, view.notice, view.chat_id, view.growing_in, view.editing, view.rows]
+    emptied += [view.last, view.growing]
     new.click(None, [*parts, owner, view.sent], [*emptied, *parts], js=JS_BEGIN, **quick)
     for part in written:
         part.change(None, parts, None, js=JS_KEEP, **quick)

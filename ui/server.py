@@ -319,6 +319,8 @@ def launch(
             "routes": own_routes,
         },
     )
+    # Else the first who asks for it says by a header under which address everybody is told to call.
+    page.app.api_info = page.get_api_info()  # type: ignore[assignment]
 
 
 def access_lines(settings: Settings, has_token: bool) -> list[str]:

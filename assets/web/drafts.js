@@ -122,7 +122,7 @@
 
   // An empty chat, without asking the server: its conversation and what belongs to it, and what is written there.
   function begin(composer, address, pages, detail, owner, told) {
-    return [[], "", "", "", "", "[]", ...turn(composer, address, pages, detail, "", owner, told)];
+    return [[], "", "", "", "", "[]", "", [], ...turn(composer, address, pages, detail, "", owner, told)];
   }
 
   // While the connection is lost Gradio tells nothing, and loads the page again once it is back.

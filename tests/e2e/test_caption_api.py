@@ -125,3 +125,11 @@ def test_nothing_else_is_offered(app: App) -> None:
     for route in ("call/caption", "api/caption", "run/caption", "api/predict"):
         answer = httpx2.post(f"{app.url}/gradio_api/{route}", json={"data": []}, trust_env=False)
         assert answer.status_code == 404, route
+
+
+def test_nobody_says_for_others_where_to_call(app: App) -> None:
+    evil = {"X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "http"}
+    for headers in (evil, {}):
+        told = httpx2.get(f"{app.url}/gradio_api/info", headers=headers, trust_env=False)
+        assert told.status_code == 200
+        assert "evil.example" not in told.text

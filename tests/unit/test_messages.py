@@ -331,6 +331,22 @@ async def test_what_is_written_in_another_window_is_not_answered_unseen(
     assert texts(visitor) == ["What?", "A cat.", "Which colour?", "Red.", "How old?", "Two."]
 
 
+async def test_a_chat_that_another_window_has_emptied_is_shown_empty(
+    visitor: Visitor, engine: FakeEngine
+) -> None:
+    first = await asked(visitor, engine, "A cat.", "What?")
+    (chat_id,) = visitor.chats()
+    question, _ = visitor.messages()
+    visitor.chat.store.branches.delete(visitor.owner, chat_id, question.id)
+
+    refused = await visitor.send("How old?", chat_id=chat_id, last=first.now["last"])
+
+    assert "changed in another window" in refused.notice
+    assert refused.now["last"] == ""
+    await asked(visitor, engine, "Two.", "How old?", chat_id=chat_id, last="")
+    assert texts(visitor) == ["How old?", "Two."]
+
+
 @pytest.mark.parametrize("what", ["retry", "resume"])
 async def test_another_version_than_the_one_that_is_shown_is_left_alone(
     handlers: Messages, visitor: Visitor, engine: FakeEngine, what: str

@@ -180,6 +180,26 @@ async def test_a_reply_that_nobody_comes_to_watch_ends(
     assert asked.stored().status is MessageStatus.CANCELLED
 
 
+async def test_nobody_is_missed_while_the_request_is_made(
+    asked: Question, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ARRIVE_S", 0.0)
+    engine.will_answer("A cat.")
+    is_read = asyncio.Event()
+
+    async def request() -> ChatRequest:
+        await is_read.wait()
+        return REQUEST
+
+    ticket = asked.admission.enter(OWNER, "192.0.2.1")
+    reply = asked.replies.start(OWNER, asked.chat, asked.row.id, Asked(REQUEST.model, request, ticket))
+    for _ in range(5):  # of the loop, which looks for what is due in each
+        await asyncio.sleep(0)
+    is_read.set()
+
+    assert (await drafts(reply))[-1].text == "A cat."
+
+
 async def test_a_watcher_hears_a_heartbeat_while_nothing_comes(
     asked: Question, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -359,7 +359,11 @@ def launched(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> httpx2.Asyn
     """The middleware as it is launched, before a route that takes anything."""
     kept: dict[str, Any] = {}
     page = SimpleNamespace(
-        queue=lambda **_: None, launch=lambda **given: kept.update(given), _queue=SimpleNamespace()
+        queue=lambda **_: None,
+        launch=lambda **given: kept.update(given),
+        _queue=SimpleNamespace(),
+        app=SimpleNamespace(),
+        get_api_info=dict,
     )
     monkeypatch.delenv("SPACE_ID", raising=False)
     monkeypatch.delenv("SPACE_HOST", raising=False)

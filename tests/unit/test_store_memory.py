@@ -10,6 +10,7 @@ import test_store_branches as of_branches
 import test_store_limits as of_limits
 import test_store_search as of_search
 
+from backend.errors import ConfigError
 from backend.store import Store
 from backend.store_disk import emptied
 
@@ -62,3 +63,11 @@ def test_pictures_that_a_killed_app_left_go_at_the_next_start(tmp_path: Path) ->
         assert not folder.exists()
         folder.mkdir()
         (folder / "left").write_bytes(b"by one that was killed")
+
+
+def test_a_link_in_the_place_of_that_folder_is_told_and_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "mine")
+    with pytest.raises(ConfigError, match="cannot be removed"), emptied(tmp_path / "link"):
+        pass
+    assert (tmp_path / "mine").is_dir()
