@@ -1,5 +1,6 @@
 """How much of the disk chats may take: those of one owner, and those of everybody."""
 
+import logging
 from collections.abc import Sequence
 
 from sqlalchemy import Connection, func, select, text
@@ -10,6 +11,8 @@ from backend.store_schema import ChatRow, ImageRow, MessageImageRow, MessageRow
 from backend.types import Image, StoreLimits
 
 MEGA = 1_000_000
+
+log = logging.getLogger(__name__)
 
 
 def check_room(
@@ -35,6 +38,7 @@ def check_room(
     if limits.all_bytes is None or total <= limits.all_bytes:
         return
     if total - sum(size for sha256, size in new.items() if session.get(ImageRow, sha256)) > limits.all_bytes:
+        log.warning("All chats together have reached --max-history-mb: messages are refused")
         raise LimitError(
             f"With this all chats here together would take more than {limits.all_bytes // MEGA:,} MB, the "
             "most that this server keeps.",
