@@ -47,14 +47,14 @@
     const words = sources.map(source => refusals.get(source)).filter(Boolean);
     let list = document.querySelector("#composer .refusals");
     if (!list && words.length) {
-      list = document.createElement("ul");
+      list = document.createElement("div");
       list.className = "refusals";
       list.setAttribute("role", "alert");
       document.querySelector("#composer .thumbnails").before(list);
     }
     if (!list || list.dataset.told === words.join("\n")) return;
     list.dataset.told = words.join("\n");
-    list.replaceChildren(...words.map(text => Object.assign(document.createElement("li"), {textContent: text})));
+    list.replaceChildren(...words.map(text => Object.assign(document.createElement("p"), {textContent: text})));
   }
 
   // The sign for a file that cannot be opened is known by its size.

@@ -195,7 +195,7 @@ def test_typed_address_without_a_picture_stays_and_says_why(
 
 def test_broken_picture_is_named_and_the_rest_stays(visitor: Visitor) -> None:
     visitor.choose({"red.png": RED_CIRCLE, "broken.png": RED_CIRCLE[:200], "blue.png": BLUE_SQUARE})
-    told = visitor.page.locator("#composer .refusals li")
+    told = visitor.page.locator("#composer .refusals p")
     expect(told).to_contain_text(["“broken.png” is damaged or incomplete"])
     shoot_fitting(visitor, "broken")
     visitor.box.fill("Describe both images.")
@@ -222,7 +222,7 @@ def test_what_is_no_picture_is_told_when_it_is_dropped(visitor: Visitor) -> None
           document.querySelector("#composer textarea").dispatchEvent(drop);
         }"""
     )
-    told = visitor.page.locator("#composer .refusals li")
+    told = visitor.page.locator("#composer .refusals p")
     expect(told).to_contain_text(["“notes.txt” is not a picture that can be read."])
     visitor.page.get_by_role("button", name="Remove “notes.txt”").click()
     expect(told).to_have_count(0)
