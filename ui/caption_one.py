@@ -6,14 +6,16 @@ from typing import Any
 
 import gradio as gr
 
-from backend.admission import Admission, address_key
+from backend.admission import Admission, Ticket, address_key
 from backend.captioning.presets import PRESETS
 from backend.captioning.single import caption_one
+from backend.captioning.values import JobSpec
 from backend.config import Settings
-from backend.errors import InputError, SightlineError
+from backend.errors import InputError, LimitError, SightlineError
+from backend.metrics import Metrics
 from backend.picture_pool import PicturePool
 from backend.router import Router
-from backend.types import ModelInfo
+from backend.types import Image, ModelInfo
 from ui.caption_form import read_spec
 from ui.payload import Upload, forget_upload, read_composer
 from ui.uploads import Uploads
@@ -30,6 +32,7 @@ class CaptionOne:
     pictures: PicturePool
     uploads: Uploads
     admission: Admission
+    metrics: Metrics
     settings: Settings
 
     async def caption(  # noqa: PLR0917 - in the order of the event's inputs
@@ -57,14 +60,23 @@ class CaptionOne:
         if upload is None:
             raise InputError("There is no picture.", "Give it with handle_file(…) of gradio_client.")
         try:
-            with self.admission.enter(owner, host) as ticket:
+            with self._admit(owner, host) as ticket:
+                spec, image = await self._prepare(upload, wanted, address_key(host))
                 async for _ in ticket.line():
                     pass
-                return await self._ask(upload, wanted, address_key(host))
+                return await caption_one(self.router, spec, image)
         finally:
             await asyncio.to_thread(forget_upload, upload)
 
-    async def _ask(self, upload: Upload, wanted: tuple[object, ...], who: str) -> str:
+    def _admit(self, owner: str, host: str | None) -> Ticket:
+        try:
+            return self.admission.enter(owner, host)
+        except LimitError:
+            self.metrics.refused()
+            raise
+
+    async def _prepare(self, upload: Upload, wanted: tuple[object, ...], who: str) -> tuple[JobSpec, Image]:
+        """What is asked of the picture, and the picture; nobody waits in line to hear that it cannot be."""
         names = ("preset", "prompt", "model", "schema")
         posted = {name: value for name, value in zip(names, wanted, strict=True) if isinstance(value, str)}
         if posted.get("schema"):
@@ -77,7 +89,7 @@ class CaptionOne:
         loaded = await self.pictures.load(
             upload.path, upload.name, pages=range(1), vision=model.vision, for_people=False, who=who
         )
-        return await caption_one(self.router, spec, loaded.pictures[0])
+        return spec, loaded.pictures[0]
 
     async def _model(self, name: str) -> ModelInfo:
         """The model of this name, or the first of the menu."""
@@ -106,6 +118,6 @@ def lay_out(one: CaptionOne, plain: dict[str, Any]) -> None:
         [picture, *words],
         caption,
         api_name=NAME,
-        concurrency_limit=one.settings.max_streams,
+        concurrency_limit=None,  # admission has the limits, and says what they are
         **plain | {"api_visibility": "public"},
     )

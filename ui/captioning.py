@@ -265,7 +265,7 @@ class Captioning:
         return _json({})
 
     async def _pause(self, request: Request, owner: str) -> Response:
-        self.jobs.pause(owner, request.path_params["job"])
+        await self.jobs.pause(owner, request.path_params["job"])
         return _json({})
 
     async def _cancel(self, request: Request, owner: str) -> Response:

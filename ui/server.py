@@ -153,7 +153,7 @@ def serve(settings: Settings, plan: StartPlan) -> None:
         chat,
         ModelMenu(settings, router),
         panel,
-        CaptionOne(router, pictures, uploads, admission, settings),
+        CaptionOne(router, pictures, uploads, admission, metrics, settings),
         settings,
         is_demo=is_demo,
     )

@@ -136,11 +136,12 @@ class JobFile:
         with self._read() as connection:
             names = ("state", "note", "created_at", "title")
             state, note, created_at, title = (get_value(connection, name) for name in names)
-        return JobInfo(JobState(state), note, created_at, title)
+            is_trial = get_value(connection, "trial", default=False)
+        return JobInfo(JobState(state), note, created_at, title, is_trial)
 
-    def set_state(self, state: JobState, note: str = "") -> None:
+    def set_state(self, state: JobState, note: str = "", *, is_trial: bool = False) -> None:
         with self._write() as connection:
-            set_values(connection, state=state, note=note)
+            set_values(connection, state=state, note=note, trial=is_trial)
 
     def counts(self) -> Counts:
         with self._read() as connection:

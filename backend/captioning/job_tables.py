@@ -132,8 +132,11 @@ def set_values(connection: Connection, **values: Any) -> None:
         )
 
 
-def get_value(connection: Connection, name: str) -> Any:
+def get_value(connection: Connection, name: str, default: Any = None) -> Any:
+    """``default`` is for what not every job's file has."""
     value = connection.scalar(select(META.c.value).where(META.c.name == name))
+    if value is None and default is not None:
+        return default
     if value is None:
         raise damaged()
     return json.loads(value)

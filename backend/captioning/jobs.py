@@ -21,6 +21,7 @@ from backend.captioning.cost import Cost, cost_of
 from backend.captioning.intake import Intake
 from backend.captioning.job_file import JobFile, Which
 from backend.captioning.job_tables import explained
+from backend.captioning.left import FILE, find_left, settle
 from backend.captioning.pace import Speed
 from backend.captioning.runner import Runner
 from backend.captioning.sources import Roots, addresses, archive, safe_name, scan, unique
@@ -35,8 +36,6 @@ JOBS_PER_VISITOR = 5
 RUNNING = 8  # jobs at the same time, of everybody
 RUNNING_PER_ADDRESS = 2
 ADDED_AT_ONCE = 500
-DRAFT_KEPT_S = 7 * 24 * 3600  # since it was made, or a file brought for it
-FILE = "job.db"
 _ID = re.compile(r"[A-Za-z0-9_-]{22}")
 _OWNER = re.compile(r"[0-9a-f]{64}")
 _DRAFT = JobSpec("", "", existing=Existing.BOTH)  # until it is said what is wanted
@@ -82,6 +81,7 @@ class Jobs:
         self._running: dict[tuple[str, str], _Running] = {}
         self._adding = threading.Lock()
         self._creating = asyncio.Lock()
+        self._deciding = asyncio.Lock()  # how a job stands that is not running, one says at a time
         self._has_resumed = False
         self._resuming: asyncio.Task[None] | None = None  # the loop does not hold it
 
@@ -163,10 +163,12 @@ class Jobs:
         *,
         who: str,
         most: int | None = RUNNING_PER_ADDRESS,
+        is_left: bool = False,
     ) -> None:
         """Begin or go on; with another ``spec`` than before everything is asked anew.
 
-        ``who``: the address that it is for.
+        ``who``: the address that it is for. ``is_left``: only if it says still that it runs, as it did when
+        the app ended.
 
         Raises:
             LimitError: it runs already, or too many others; it has no pictures, or its model is not offered.
@@ -181,17 +183,18 @@ class Jobs:
             model = await self._model(job)
             if not await asyncio.to_thread(lambda: job.counts().total):
                 raise LimitError("There are no pictures yet.", "Add some first.")
-            if not self.is_running(owner, job_id):
-                self.check_room(who, most)  # others may have begun meanwhile
+            async with self._deciding:
+                is_wanted = not is_left or (await asyncio.to_thread(job.info)).state is JobState.RUNNING
+                if is_wanted and not self.is_running(owner, job_id):  # pressed twice it is
+                    self.check_room(who, most)  # others may have begun meanwhile
+                    running = _Running(job, self._runner(who, job, model, first), who)
+                    self._running[owner, job_id] = running
+                    running.task = asyncio.create_task(self._work(owner, job_id, running))
+                    return
         except BaseException:
             job.close()
             raise
-        if self.is_running(owner, job_id):  # pressed twice
-            job.close()
-            return
-        running = _Running(job, self._runner(who, job, model, first), who)
-        self._running[owner, job_id] = running
-        running.task = asyncio.create_task(self._work(owner, job_id, running))
+        job.close()
 
     async def _work(self, owner: str, job_id: str, running: _Running) -> None:
         """Run the job to its end; once more where pictures were retried just before it."""
@@ -231,8 +234,9 @@ class Jobs:
             raise LimitError("The model of this job is not offered now.", "Choose another in the settings.")
         return found[1]
 
-    def pause(self, owner: str, job_id: str) -> None:
+    async def pause(self, owner: str, job_id: str) -> None:
         """Begin nothing new; what is in flight is finished."""
+        await self._settle_left(owner, job_id, JobState.PAUSED)  # it may not have gone on yet
         running = self._running.get((owner, job_id))
         if running is not None:
             running.again = False
@@ -240,9 +244,10 @@ class Jobs:
 
     async def cancel(self, owner: str, job_id: str) -> None:
         """End it now; what is done stays."""
-        await self._stop(owner, job_id)
-        with self.opened(owner, job_id) as job:
-            await asyncio.to_thread(job.set_state, JobState.CANCELLED)
+        async with self._deciding:
+            await self._stop(owner, job_id)
+            with self.opened(owner, job_id) as job:
+                await asyncio.to_thread(job.set_state, JobState.CANCELLED)
 
     async def delete(self, owner: str, job_id: str) -> None:
         """Delete a job with all that belongs to it."""
@@ -271,15 +276,24 @@ class Jobs:
             await self._resume_left(at_start=False)
 
     async def _resume_left(self, *, at_start: bool) -> None:
-        for owner, job_id in await asyncio.to_thread(self._left):
+        for owner, job_id, is_trial in await asyncio.to_thread(find_left, self._folder, self.opened):
+            if is_trial:  # by itself it does not become more than that
+                await self._settle_left(owner, job_id, JobState.DRAFT)
+                continue
             try:
-                await self.start(owner, job_id, None, who=f"captions {owner}", most=None)
+                await self.start(owner, job_id, None, who=f"captions {owner}", most=None, is_left=True)
             except SightlineError as error:
                 if at_start or self.is_running(owner, job_id):  # somebody looks later, or was quicker
                     continue
                 log.info("A captioning job waits: %s", error)
+                await self._settle_left(owner, job_id, JobState.PAUSED, str(error))
+
+    async def _settle_left(self, owner: str, job_id: str, state: JobState, note: str = "") -> None:
+        """Say how a job stands that ran when the app ended; what was said of it since holds."""
+        async with self._deciding:
+            if not self.is_running(owner, job_id):
                 with suppress(SightlineError), self.opened(owner, job_id) as job:
-                    await asyncio.to_thread(job.set_state, JobState.PAUSED, str(error))
+                    await asyncio.to_thread(settle, job, state, note)
 
     async def _stop(self, owner: str, job_id: str) -> None:
         running = self._running.get((owner, job_id))
@@ -363,29 +377,6 @@ class Jobs:
             with suppress(SightlineError), self.opened(owner, path.parent.name) as job:
                 jobs.append(Listed(path.parent.name, job.info(), job.counts()))
         return sorted(jobs, key=lambda job: job.info.created_at, reverse=True)
-
-    def _left(self) -> list[tuple[str, str]]:
-        left = []
-        for path in self._folder.glob(f"*/*/{FILE}"):
-            owner, job_id = path.parent.parent.name, path.parent.name
-            info = None
-            with suppress(SightlineError), self.opened(owner, job_id) as job:
-                info = job.info()
-            if info is None:
-                continue
-            if info.state is JobState.RUNNING:
-                left.append((owner, job_id))
-            elif info.state is JobState.DRAFT and _age_s(info, path.with_name("pictures")) > DRAFT_KEPT_S:
-                shutil.rmtree(path.parent, ignore_errors=True)
-        return left
-
-
-def _age_s(info: JobInfo, pictures: Path) -> float:
-    """How long ago a job was made, or a file brought for it. Its own file is written by looking at it."""
-    changed = info.created_at
-    with suppress(FileNotFoundError):
-        changed = max(changed, pictures.stat().st_mtime)
-    return time.time() - changed
 
 
 def _check_draft(job: JobFile) -> None:

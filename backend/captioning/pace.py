@@ -1,6 +1,7 @@
 """How many requests are in flight: as many as help, found by trying; and how quick that is."""
 
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ UNKNOWN_MOST = 64
 WORTH = 0.1  # twice as many have to be faster by this much
 LEAST_COUNTED, LEAST_S = 8, 0.5  # answers and time by which a number is judged
 LOOK_EVERY_S = 20.0  # whether another number has become better
+METER_S = 60.0  # over which speed is told
 FAST, SLOW = 2.0, 1.5  # steps: while it only went up, and afterwards
 
 
@@ -58,7 +60,7 @@ class Pace:
         self._begin_again(1)
 
     def yielded(self) -> None:
-        """Somebody else came first: what was counted says nothing, and there may be more of them."""
+        """Others came first until now: what was counted says nothing, and there may be more of them."""
         self._begin_again(min(self.in_flight, FIRST))
         self._step = FAST
 
@@ -115,7 +117,7 @@ def pace_for(parallel: int | None) -> Pace:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """How quick a job is now, over the last minute."""
+    """How quick a job is now."""
 
     pictures_per_minute: float = 0.0
     tokens_per_second: float = 0.0
@@ -123,3 +125,23 @@ class Speed:
     def left_s(self, pending: int) -> float | None:
         """Seconds until the rest is done; unknown while nothing is."""
         return pending / self.pictures_per_minute * 60 if self.pictures_per_minute else None
+
+
+class Meter:
+    """Tells the speed of the last minute, or of the time since the first result where that is less."""
+
+    def __init__(self) -> None:
+        self._results: deque[tuple[float, int]] = deque()  # when, and its tokens
+
+    def count(self, tokens: int) -> None:
+        self._results.append((time.monotonic(), tokens))
+
+    def speed(self) -> Speed:
+        now = time.monotonic()
+        while self._results and now - self._results[0][0] > METER_S:
+            self._results.popleft()
+        if len(self._results) < 2:
+            return Speed()
+        seconds = max(now - self._results[0][0], 0.1)
+        counted = [tokens for _, tokens in self._results][1:]
+        return Speed(len(counted) / seconds * 60, sum(counted) / seconds)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from backend.captioning.fields import read_answer, summary
 from backend.captioning.intake import Intake, Picture
 from backend.captioning.job_file import JobFile
-from backend.captioning.pace import Speed, pace_for
+from backend.captioning.pace import Meter, Speed, pace_for
 from backend.captioning.presets import render_prompt, tidy
 from backend.captioning.sidecars import NONE, Sidecars, write_sidecars
 from backend.captioning.single import request_for
@@ -46,7 +46,6 @@ TOGETHER_S = 0.1  # results that come within it are stored in one transaction
 LOOK_S = 0.05  # how soon it is seen that visitors chat no more
 FIRST_TOKEN_S = 2.0  # from somebody's message on nothing is begun, so that its first token finds no line
 AGAIN_S = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)  # between looks for an engine that is away
-METER_S = 60.0  # over which speed is told
 AWAY = (EngineUnavailableError, EngineDiedError, RateLimitedError)
 REFUSED = (KeyRefusedError, UnknownModelError, NoChatServerError, TooManyImagesError)
 FAULTS = 12  # of a server, for one picture while it answers no other: as good as away, up to a point
@@ -112,24 +111,17 @@ class Runner:
         self._changed = asyncio.Event()
         self._pausing = False
         self._chat_since: float | None = None
+        self._chat_seen_at = 0.0  # the last time
         self._away_since: float | None = None
         self._looks = 0
         self._not_before = 0.0
         self._stopped: str | None = None
         self._writing: asyncio.Task[None] | None = None
-        self._meter: deque[tuple[float, int]] = deque()
+        self._meter = Meter()
 
     @property
     def speed(self) -> Speed:
-        """Of the last minute, or of the time since the first result where that is less."""
-        now = time.monotonic()
-        while self._meter and now - self._meter[0][0] > METER_S:
-            self._meter.popleft()
-        if len(self._meter) < 2:
-            return Speed()
-        seconds = max(now - self._meter[0][0], 0.1)
-        counted = len(self._meter) - 1
-        return Speed(counted / seconds * 60, sum(tokens for _, tokens in list(self._meter)[1:]) / seconds)
+        return self._meter.speed()
 
     @property
     def is_pausing(self) -> bool:
@@ -148,7 +140,7 @@ class Runner:
         Raises:
             StoreError: the disk refuses. The job goes on with the next run.
         """
-        await asyncio.to_thread(self._job.set_state, JobState.RUNNING)
+        await asyncio.to_thread(self._job.set_state, JobState.RUNNING, is_trial=self._is_trial)
         try:
             await self._write_sidecars()  # those that a process which was killed owes
         except BaseException:
@@ -248,15 +240,20 @@ class Runner:
 
     def _may_ask(self) -> bool:
         now = time.monotonic()
+        self._look_for_chats(now)
         if now < self._not_before:
             return False
-        if not self._visitors():
-            self._chat_since = None
-            return len(self._asking) < max(1, self._pace.in_flight // max(1, self._share()))
         if self._chat_since is None:
-            self._chat_since = now
-            self._pace.yielded()
+            return len(self._asking) < max(1, self._pace.in_flight // max(1, self._share()))
         return not self._asking and now - self._chat_since >= FIRST_TOKEN_S
+
+    def _look_for_chats(self, now: float) -> None:
+        if self._visitors():
+            self._chat_since = self._chat_since or now
+            self._chat_seen_at = now
+        elif self._chat_since is not None:
+            self._chat_since = None
+            self._pace.yielded()
 
     def _next(self) -> Prepared | None:
         if self._again:
@@ -290,7 +287,7 @@ class Runner:
         prompt = render_prompt(spec, row.name, row.existing)
         image = prepared.picture.image
         request = request_for(spec, image, prompt, self.model.name)
-        text, stats = "", Stats("interrupted")
+        text, stats, began = "", Stats("interrupted"), time.monotonic()
         async with aclosing(self._engine.stream(request)) as events:
             async for event in events:
                 match event:
@@ -301,7 +298,9 @@ class Runner:
                         self._not_before = time.monotonic() + seconds
                     case Finished(told):
                         stats = told
-        self._pace.succeeded()
+        self._look_for_chats(time.monotonic())
+        if self._chat_seen_at < began:  # one that gave way to a chat says nothing of the number in flight
+            self._pace.succeeded()
         self._answered += 1
         self._away_since, self._looks, self.note = None, 0, PAUSING if self._pausing else ""
         thumbnail = (image.thumbnail or image.data) if self._thumbnails else b""
@@ -366,12 +365,11 @@ class Runner:
                 outcomes.append(self._results.get_nowait())
             await self._in_thread(self._job.finish, outcomes)
             await self._write_sidecars()
-            now = time.monotonic()
             for outcome in outcomes:
                 self._busy.discard(outcome.row_id)
                 self._tries.pop(outcome.row_id, None)
                 self._faults.pop(outcome.row_id, None)
-                self._meter.append((now, outcome.completion_tokens or 0))
+                self._meter.count(outcome.completion_tokens or 0)
                 self._results.task_done()
 
     async def _write_sidecars(self) -> None:

@@ -163,9 +163,13 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class JobInfo:
-    """How far a job is. ``note`` says why it waits or stopped, where there is a reason."""
+    """How far a job is. ``note`` says why it waits or stopped, where there is a reason.
+
+    ``is_trial``: what runs is a trial of a few pictures, after which it is a draft again.
+    """
 
     state: JobState
     note: str
     created_at: float
     title: str
+    is_trial: bool = False

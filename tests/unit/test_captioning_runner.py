@@ -5,6 +5,7 @@ import io
 import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import pytest
 from captioning_engine import MODEL, CaptioningEngine, prompt_of
 from PIL import Image as Pil
 
+from backend.captioning import pace as pace_module
 from backend.captioning import runner as runner_module
 from backend.captioning.fields import Field, schema_of
 from backend.captioning.intake import Intake
 from backend.captioning.job_file import JobFile
+from backend.captioning.pace import Pace
 from backend.captioning.runner import Runner
 from backend.captioning.sidecars import Sidecars
 from backend.captioning.sources import folder
@@ -69,7 +72,8 @@ def make(
         jobs.append(job)
         job.add(folder(pictures))
         intake = Intake(pool, Fetcher(FetchLimits(1000, 1.0)))
-        return job, Runner(job, engine, intake, MODEL, more.pop("sidecars", Sidecars(("txt",))), **more)
+        model, sidecars = more.pop("model", MODEL), more.pop("sidecars", Sidecars(("txt",)))
+        return job, Runner(job, engine, intake, model, sidecars, **more)
 
     yield make
     for job in jobs:
@@ -160,6 +164,73 @@ async def test_nothing_is_begun_while_a_message_may_wait_for_its_first_token(
     await until(lambda: job.counts().done == MODEL.parallel and looked > 2)
     assert sum(engine.asked.values()) == MODEL.parallel
     chatting = False
+    assert await running is JobState.DONE
+
+
+def more_pictures(folder: Path, count: int) -> None:
+    for number in range(count):
+        Pil.new("RGB", (8, 8), (number, 10, 10)).save(folder / f"more-{number}.png")
+
+
+async def test_what_is_answered_while_visitors_chat_says_nothing_of_how_many_help(
+    make: Make, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more_pictures(pictures, 40)
+    engine, chatting, counted = CaptioningEngine(), False, 0
+
+    def count(self: Pace) -> None:
+        nonlocal counted
+        counted += 1
+
+    monkeypatch.setattr(Pace, "succeeded", count)
+    engine.may_answer.clear()
+    job, runner = make(engine, visitors=lambda: chatting)
+    running = asyncio.create_task(runner.run())
+    await until(lambda: engine.in_flight == MODEL.parallel)
+    chatting = True  # while these are asked for
+    await asyncio.sleep(2 * runner_module.LOOK_S)
+    engine.may_answer.set()
+    await until(lambda: sum(engine.asked.values()) > 10)
+    engine.may_answer.clear()
+    await until(lambda: engine.in_flight == 1)
+    before = sum(engine.asked.values())
+    chatting = False  # while the last of them is
+    await until(lambda: engine.in_flight == MODEL.parallel)
+    assert not counted
+    engine.may_answer.set()
+    assert await running is JobState.DONE
+    assert counted == job.counts().done - before
+
+
+async def test_when_the_chats_end_few_are_in_flight_again(
+    make: Make, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace_module, "LEAST_COUNTED", 1)
+    monkeypatch.setattr(pace_module, "LEAST_S", 0.0)
+    more_pictures(pictures, 80)
+    engine, chatting = CaptioningEngine(), False
+    many = 128 // pace_module.FIRST_SHARE
+
+    def answer(*_: object) -> str:
+        nonlocal chatting
+        if sum(engine.asked.values()) == many + 12:
+            chatting = False
+            engine.may_answer.clear()
+        return "Well."
+
+    engine.answer = answer
+    engine.may_answer.clear()
+    _, runner = make(engine, model=replace(MODEL, parallel=128), visitors=lambda: chatting)
+    running = asyncio.create_task(runner.run())
+    await until(lambda: engine.in_flight == many)
+    chatting = True
+    await asyncio.sleep(2 * runner_module.LOOK_S)
+    engine.may_answer.set()
+    await until(lambda: not chatting)
+    await until(lambda: engine.in_flight >= pace_module.FIRST)
+    await asyncio.sleep(4 * runner_module.LOOK_S)
+    assert engine.in_flight == pace_module.FIRST
+    engine.may_answer.set()
     assert await running is JobState.DONE
 
 

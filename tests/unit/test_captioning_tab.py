@@ -395,7 +395,7 @@ def test_drafts_that_nobody_changes_are_deleted_after_a_week(
     (folder,) = (settings.data_dir / "captions").glob(f"*/{job_id}")
     now = time.time() + days * 24 * 3600
     os.utime(folder / "pictures", (now - brought * 24 * 3600,) * 2)
-    monkeypatch.setattr("backend.captioning.jobs.time", SimpleNamespace(time=lambda: now))
+    monkeypatch.setattr("backend.captioning.left.time", SimpleNamespace(time=lambda: now))
     assert [job["id"] for job in client.get("/captions/list").json()["jobs"]] == [job_id] * is_kept
     assert folder.exists() == is_kept
 
@@ -563,6 +563,50 @@ async def test_a_job_whose_model_is_not_there_at_the_start_waits_until_somebody_
     while jobs.is_running(owner, job_id):  # noqa: ASYNC110 - no event tells of it
         await asyncio.sleep(0.01)
     assert state_of(jobs, owner, job_id) is JobState.DONE
+
+
+async def test_a_trial_that_ran_when_the_app_ended_is_a_draft_again(
+    jobs: Jobs, engine: CaptioningEngine
+) -> None:
+    engine.may_answer.clear()
+    owner, job_id = await left_running(jobs)
+    await jobs.start(owner, job_id, None, 1, who="127.0.0.1")
+    while not engine.in_flight:  # noqa: ASYNC110 - no event tells of it
+        await asyncio.sleep(0.01)
+    await jobs._resume_left(at_start=False)  # it runs: nobody ends it
+    assert state_of(jobs, owner, job_id) is JobState.RUNNING
+    await jobs._stop(owner, job_id)  # as a process that is killed: nothing is said of it
+    assert state_of(jobs, owner, job_id) is JobState.RUNNING
+    await jobs._resume_left(at_start=True)
+    assert not jobs.is_running(owner, job_id)
+    assert state_of(jobs, owner, job_id) is JobState.DRAFT
+
+
+@pytest.mark.parametrize("at_start", [True, False])
+@pytest.mark.parametrize("is_offered", [True, False])
+@pytest.mark.parametrize("says", ["pause", "cancel"])
+async def test_what_an_owner_says_of_a_left_job_before_it_goes_on_holds(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch, says: str, is_offered: bool, at_start: bool
+) -> None:
+    owner, job_id = await left_running(jobs)
+    find, asked, may_tell = Router.find, asyncio.Event(), asyncio.Event()
+
+    async def slow(self: Router, name: str) -> Any:
+        asked.set()
+        await may_tell.wait()
+        return await find(self, name) if is_offered else None
+
+    monkeypatch.setattr(Router, "find", slow)
+    resuming = asyncio.create_task(jobs._resume_left(at_start=at_start))
+    await asked.wait()
+    await getattr(jobs, says)(owner, job_id)
+    may_tell.set()
+    await resuming
+    assert not jobs.is_running(owner, job_id)
+    wanted = JobState.PAUSED if says == "pause" else JobState.CANCELLED
+    assert state_of(jobs, owner, job_id) is wanted
+    with jobs.opened(owner, job_id) as job:
+        assert not job.info().note
 
 
 @pytest.mark.parametrize(

@@ -749,7 +749,7 @@ async def test_the_page_sends_no_conversation_and_offers_one_event_to_clients(
     from ui.layout import build
 
     panel = Panel(Operators(lambda token: None), chat.router, None)
-    one = CaptionOne(chat.router, pool, chat.uploads, chat.admission, settings)
+    one = CaptionOne(chat.router, pool, chat.uploads, chat.admission, chat.metrics, settings)
     page = build(chat, ModelMenu(settings, chat.router), panel, one, settings, is_demo=True)
 
     handlers = [handler for handler in page.fns.values() if handler.fn is not None]
