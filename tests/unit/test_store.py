@@ -683,6 +683,16 @@ def test_commits_are_flushed_to_the_disk(store: Store) -> None:
     }
 
 
+def test_what_is_removed_is_overwritten_whatever_sqlite_was_built_to_do(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "any.db")
+    connection.execute("PRAGMA secure_delete = OFF")
+
+    store_disk._set_up_sqlite(connection, None)
+
+    assert connection.execute("PRAGMA secure_delete").fetchone() == (1,)
+    connection.close()
+
+
 # History
 
 
