@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 def steps(settings: Settings, store: Store) -> tuple[Step, ...]:
     """What there is to do with the chats."""
-    found: list[Step] = [partial(store.remove_deleted, UNDO_S)]
+    found: list[Step] = [store.removal.unfinished, partial(store.remove_deleted, UNDO_S)]
     if settings.keep_days is not None:
         found.append(partial(store.removal.unused_for, settings.keep_days * DAY_S))
     if not settings.keeps_history:

@@ -9,8 +9,8 @@ All methods block, and may be called from any thread.
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Self
 
@@ -18,7 +18,6 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session, undefer
 from sqlalchemy.pool import StaticPool
 
-from backend.errors import StoreError
 from backend.migrations import bring_up_to_date
 from backend.store_branches import (
     Branches,
@@ -29,6 +28,7 @@ from backend.store_branches import (
     versions,
 )
 from backend.store_disk import WRITE, Pictures, explained, open_engine, open_memory
+from backend.store_files import Files
 from backend.store_history import turns
 from backend.store_limits import check_room
 from backend.store_removal import Removal
@@ -53,7 +53,7 @@ from backend.store_rows import (
     stored,
     title_of,
 )
-from backend.store_schema import ChatRow, ImageRow, MessageRow
+from backend.store_schema import ChatRow, MessageImageRow, MessageRow
 from backend.store_search import has_terms, terms_of
 from backend.types import (
     ChatInfo,
@@ -75,15 +75,16 @@ class Store:
         self._writer = engine.execution_options(**{WRITE: True})
         self._pictures = pictures
         self._limits = limits
-        self.branches = Branches(self._write)
+        self.branches = Branches(self._write, limits)
         self.removal = Removal(self._write, pictures)
         # One writer at a time. This spares SQLite its polling for the write lock, and it keeps deleting
         # a picture's file apart from adding the same picture again. BEGIN IMMEDIATE does the same between
         # processes, and an advisory lock where they share a PostgreSQL (store_disk.py), since files are
         # written and removed inside a write transaction only.
         self._lock = threading.RLock()
-        # In memory there is one connection for all.
+        # In memory there is one connection for all, so what reads rows keeps everybody waiting.
         self._reading = self._lock if isinstance(engine.pool, StaticPool) else nullcontext()
+        self._files = Files(self._write, self._lock, pictures)
 
     @classmethod
     def open(
@@ -240,7 +241,7 @@ class Store:
             LimitError: the chat, all of the owner's, or all together would be larger than they may; nothing
                 is stored.
         """
-        with self._writing_files() as (session, write_file):
+        with self._files.writing() as (session, write_file):
             chat = (begin_chat if is_new else chat_row)(session, owner, chat_id)
             check_messages(chat, 2, max_messages)
             check_room(session, self._limits, owner, images, len(text))
@@ -271,7 +272,7 @@ class Store:
             LimitError: the owner's chats, or all together, would be larger than they may.
         """
         brought = [image for _, _, images in messages for image in images]
-        with self._writing_files() as (session, write_file):
+        with self._files.writing() as (session, write_file):
             check_room(session, self._limits, owner, brought, sum(len(text) for _, text, _ in messages))
             chat = begin_chat(session, owner, new_id())
             chat.imported = True
@@ -332,16 +333,16 @@ class Store:
         Raises:
             NotFoundError: none of them has it, or ``sha256`` is not 64 hexadecimal digits.
         """
-        with self._read() as session:
-            row = message_image_row(session, owner, sha256)
-            return image_ref(row), self._pictures.read(row.image)
+        row = self._image(owner, sha256)
+        with self._files.reading(lambda: self._image(owner, sha256)) as pictures:
+            return image_ref(row), pictures.read(row.image)
 
     def thumbnail(self, owner: str, sha256: str) -> tuple[str, bytes]:
         """Such a picture as people see it in a chat, and its media type: small, where it has a thumbnail."""
-        with self._read() as session:
-            image = message_image_row(session, owner, sha256).image
-            small = self._pictures.read_thumbnail(image)
-            return ("image/jpeg", small) if small else (image.media_type, self._pictures.read(image))
+        image = self._image(owner, sha256).image
+        with self._files.reading(lambda: self._image(owner, sha256)) as pictures:
+            small = pictures.read_thumbnail(image)
+            return ("image/jpeg", small) if small else (image.media_type, pictures.read(image))
 
     def history(
         self, owner: str, chat_id: str, *, before: int | None = None, continued: str | None = None
@@ -356,42 +357,19 @@ class Store:
         """
         with self._read() as session:
             rows = shown_rows(session, chat_row(session, owner, chat_id))
-            earlier = [row for row in rows if before is None or row.position < before]
-            return turns(earlier, self._pictures, continued)
+        earlier = [row for row in rows if before is None or row.position < before]
+        with self._files.reading(lambda: self.chat(owner, chat_id)) as pictures:
+            return turns(earlier, pictures, continued)
 
-    @contextmanager
-    def _writing_files(self) -> Iterator[tuple[Session, Callable[[Image], None]]]:
-        """A transaction, and what writes a picture's file if it is new; undone together.
-
-        Files are to be written before the rows, which are never without them.
-        """
-        new: list[Image] = []
-
-        def write_file(image: Image) -> None:
-            if not self._pictures.has(image):
-                new.append(image)
-                self._pictures.write(image)
-
-        with self._lock:
-            try:
-                with self._write() as session:
-                    yield session, write_file
-            except BaseException:
-                with suppress(StoreError):  # the first error is the one to tell
-                    self._discard(new)
-                raise
-
-    def _discard(self, images: Sequence[Image]) -> None:
-        """Remove files that were written for rows that were not."""
-        if images:
-            with self._write() as session:
-                for image in images:
-                    if session.get(ImageRow, image.sha256) is None:
-                        self._pictures.remove(image)
+    def _image(self, owner: str, sha256: str) -> MessageImageRow:
+        with self._read() as session:
+            return message_image_row(session, owner, sha256)
 
     @contextmanager
     def _read(self) -> Iterator[Session]:
-        with explained(), self._reading, Session(self._engine) as session, session.begin():
+        # What was read stays readable after the transaction: files are read then.
+        new = Session(self._engine, expire_on_commit=False)
+        with explained(), self._reading, new as session, session.begin():
             yield session
 
     @contextmanager

@@ -13,6 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from backend.errors import InputError
+from backend.store_limits import check_room
 from backend.store_rows import (
     append,
     chat_row,
@@ -26,7 +27,7 @@ from backend.store_rows import (
 )
 from backend.store_schema import ChatRow, MessageRow
 from backend.store_search import in_title, messages_with, terms_of
-from backend.types import MessageStatus, StoredMessage
+from backend.types import MessageStatus, StoredMessage, StoreLimits
 
 Versions = dict[str, tuple[str, ...]]  # of each message: the ids of it and its siblings, oldest first
 
@@ -123,31 +124,41 @@ def last_reply(session: Session, chat: ChatRow) -> MessageRow:
     return row
 
 
+def is_followed(session: Session, row: MessageRow) -> bool:
+    """Whether a message follows this one, one that was deleted too."""
+    query = select(MessageRow.id).where(MessageRow.owner == row.owner, MessageRow.chat_id == row.chat_id)
+    return session.scalar(query.where(MessageRow.parent_id == row.id).limit(1)) is not None
+
+
 class Branches:
     """What makes branches, and turns from one to another: a part of the ``Store``.
 
-    ``write`` begins a transaction of it.
+    ``write`` begins a transaction of it; ``limits`` are what a further reply needs room within.
     """
 
-    def __init__(self, write: Callable[[], AbstractContextManager[Session]]) -> None:
+    def __init__(self, write: Callable[[], AbstractContextManager[Session]], limits: StoreLimits) -> None:
         self._write = write
+        self._limits = limits
 
     def retry(
         self, owner: str, chat_id: str, model: str, *, max_messages: int, seen: str = ""
     ) -> StoredMessage:
         """Begin another reply beside the last one, to the same question; one that has nothing goes.
 
+        It stays where a deleted question followed it, which can be had back.
+
         Raises:
             NotFoundError: the owner has no such chat, or it does not end with a reply.
             InputError: it ends with another than the one that was ``seen``, if that is given.
-            LimitError: the chat would have more messages than it may.
+            LimitError: the chat would have more messages than it may, or there is no room for a reply.
         """
         with self._write() as session:
             chat = chat_row(session, owner, chat_id)
             check_seen(chat, seen)
             last = last_reply(session, chat)
+            check_room(session, self._limits, owner, (), 0)
             chat.leaf_id = last.parent_id
-            if last.text or last.reasoning:
+            if last.text or last.reasoning or is_followed(session, last):
                 check_messages(chat, 1, max_messages)
             else:
                 session.delete(last)  # flushed when append() asks for the last position
@@ -160,6 +171,7 @@ class Branches:
         Raises:
             NotFoundError: the owner has no such chat, or it does not end with a reply.
             InputError: that reply is whole, has no text, or is another than the one that was ``seen``.
+            LimitError: there is no room for the rest of it.
         """
         with self._write() as session:
             chat = chat_row(session, owner, chat_id)
@@ -167,6 +179,7 @@ class Branches:
             last = last_reply(session, chat)
             if not stored(last).is_cut:
                 raise InputError("There is nothing to continue here.", "Ask a question, or press Retry.")
+            check_room(session, self._limits, owner, (), 0)
             # A model goes on with a space of its own, or without one.
             last.text = last.text.rstrip()
             last.model, last.error, last.stats = storable(model), "", None
@@ -200,17 +213,19 @@ class Branches:
             if found and having.isdisjoint(row.id for row in branch(rows, chat.leaf_id)):
                 chat.leaf_id = newest_leaf(rows, found[-1])
 
-    def delete(self, owner: str, chat_id: str, message_id: str) -> None:
+    def delete(self, owner: str, chat_id: str, message_id: str, *, seen: str = "") -> None:
         """Take a question with all that follows it out of sight, or one of several answers to a question.
 
         Where it was shown, the version beside it is, or what was before. ``Removal`` removes it for good.
 
         Raises:
             NotFoundError: the owner has no such chat, or it has no such message.
-            InputError: it is the only answer to its question.
+            InputError: it is the only answer to its question, or the chat ends with another message than the
+                one that was ``seen``, if that is given: what follows unseen would go too.
         """
         with self._write() as session:
             chat = chat_row(session, owner, chat_id)
+            check_seen(chat, seen)
             rows = all_rows(session, chat)
             row = next((row for row in rows if row.id == message_id), None)
             if row is None:
@@ -234,12 +249,13 @@ class Branches:
             if has_own_words:
                 chat.title = first_words(session, chat)
 
-    def restore(self, owner: str, chat_id: str, message_id: str) -> None:
+    def restore(self, owner: str, chat_id: str, message_id: str, *, max_messages: int) -> None:
         """Undo such a deletion, and turn to what it brings back.
 
         Raises:
             NotFoundError: the owner has no such chat, nothing like that was deleted there, or it was removed
                 for good, or what it followed was.
+            LimitError: with it the chat would have more messages than it may.
         """
         with self._write() as session:
             chat = chat_row(session, owner, chat_id)
@@ -248,8 +264,10 @@ class Branches:
             if row.deleted_at is None or (before and before.deleted_at is not None):
                 raise not_found("message")
             has_own_words = chat.title == first_words(session, chat)
-            gone = select(MessageRow).where(MessageRow.owner == owner, MessageRow.chat_id == chat_id)
-            for one in session.scalars(gone.where(MessageRow.deleted_at == row.deleted_at)).all():
+            query = select(MessageRow).where(MessageRow.owner == owner, MessageRow.chat_id == chat_id)
+            gone = session.scalars(query.where(MessageRow.deleted_at == row.deleted_at)).all()
+            check_messages(chat, len(gone), max_messages)
+            for one in gone:
                 one.deleted_at = None
             chat.leaf_id = newest_leaf(all_rows(session, chat), row.id)
             if has_own_words:

@@ -4,12 +4,15 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from sqlalchemy import ColumnElement, Select, SQLColumnExpression, func, select
+from sqlalchemy import ColumnElement, Select, SQLColumnExpression, func, select, true
 from sqlalchemy.orm import Session
 
 from backend.store_disk import Pictures
 from backend.store_schema import ChatRow, ImageRow, MessageImageRow, MessageRow
 from backend.types import MessageStatus
+
+NEW_S = 60.0  # a chat so old that has no message has lost them all: it begins with its first
+PORTION = 500  # hashes in one statement; databases refuse some tens of thousands
 
 
 class Removal:
@@ -18,9 +21,10 @@ class Removal:
     def __init__(self, write: Callable[[], AbstractContextManager[Session]], pictures: Pictures) -> None:
         self._write = write
         self._pictures = pictures
+        self._is_unfinished = False
 
     def deleted(self, older_than_s: float) -> None:
-        """What was deleted so many seconds ago: chats, and single messages."""
+        """What was deleted so many seconds ago: chats, single messages, and chats that have none left."""
         before = time.time() - older_than_s
         self._chats(ChatRow.deleted_at <= before)
         with self._write() as session:
@@ -28,8 +32,9 @@ class Removal:
             hashes = {image.sha256 for row in rows for image in row.images}
             for row in rows:
                 session.delete(row)
-        if hashes:
-            self.unused_pictures(hashes)
+        self._unused(hashes)
+        began = time.time() - max(older_than_s, NEW_S)
+        self._chats((ChatRow.created_at <= began) & ~_has_messages())
 
     def of(self, owner: str) -> None:
         """All chats of an owner."""
@@ -45,17 +50,33 @@ class Removal:
         since = since.having(func.max(ChatRow.updated_at) <= time.time() - seconds)
         self._chats(ChatRow.owner.in_(since) & ~_grows(ChatRow.owner))
 
-    def unused_pictures(self, hashes: set[str] | None = None) -> None:
-        """Those pictures, or any, that no message of anyone refers to: the file, then the row."""
-        unused = select(ImageRow).where(
-            ~select(MessageImageRow.sha256).where(MessageImageRow.sha256 == ImageRow.sha256).exists()
-        )
-        if hashes is not None:
-            unused = unused.where(ImageRow.sha256.in_(hashes))
-        with self._write() as session:
-            for row in session.scalars(unused).all():
-                self._pictures.remove(row)
-                session.delete(row)
+    def unfinished(self) -> None:
+        """Pictures that nobody has any more and that could not be removed when that was tried."""
+        if self._is_unfinished:
+            self.unused_pictures()
+
+    def unused_pictures(self) -> None:
+        """All pictures that no message of anyone refers to."""
+        self._is_unfinished = False
+        self._remove(true())
+
+    def _unused(self, hashes: set[str]) -> None:
+        """Those of these pictures that no message of anyone refers to."""
+        found = sorted(hashes)
+        for start in range(0, len(found), PORTION):
+            self._remove(ImageRow.sha256.in_(found[start : start + PORTION]))
+
+    def _remove(self, which: ColumnElement[bool]) -> None:
+        """Such pictures, but those that a message refers to: the file, then the row."""
+        is_used = select(MessageImageRow.sha256).where(MessageImageRow.sha256 == ImageRow.sha256).exists()
+        try:
+            with self._write() as session:
+                for row in session.scalars(select(ImageRow).where(which, ~is_used)).all():
+                    self._pictures.remove(row)
+                    session.delete(row)
+        except BaseException:
+            self._is_unfinished = True  # nothing else tells any more which pictures these were
+            raise
 
     def _chats(self, which: ColumnElement[bool]) -> None:
         """Chats, and the files of their pictures that no other message of anyone has."""
@@ -67,14 +88,23 @@ class Removal:
         # A second transaction, so that a crash in between leaves pictures without messages, which
         # the next start removes, and never messages without pictures. What is added in between stays:
         # the second looks whether it is used.
-        if hashes:
-            self.unused_pictures(hashes)
+        self._unused(hashes)
 
 
 def _pictures_in(chat: ChatRow) -> Select[str]:
     """Their hashes, those of messages that were deleted too."""
     query = select(MessageImageRow.sha256).join(MessageRow, MessageRow.id == MessageImageRow.message_id)
     return query.where(MessageRow.owner == chat.owner, MessageRow.chat_id == chat.id)
+
+
+def _has_messages() -> ColumnElement[bool]:
+    """Whether a chat has any, also such as were deleted and can be had back."""
+    return (
+        select(MessageRow.id)
+        .where(MessageRow.owner == ChatRow.owner, MessageRow.chat_id == ChatRow.id)
+        .correlate(ChatRow)
+        .exists()
+    )
 
 
 def _grows(

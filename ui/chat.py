@@ -135,7 +135,7 @@ class Chat:
                 view = View(chats=gr.update(choices=listed["choices"]))
             return view._replace(sent=f"{posted}/{chat_id}/{reply.id}")
         except SightlineError as error:
-            return await self._refused(error, posted_id, last, request, is_shown)
+            return await self.refused(error, posted_id, last, request, is_shown)
 
     async def retry(self, posted_id: Any, last: Any, request: gr.Request, *settings: Any) -> View:
         """Answer the last question once more, beside the last reply, which is the one that the page shows."""
@@ -151,7 +151,7 @@ class Chat:
                 await self._begin(owner, chat_id, reply, choices, ticket)
             return await self.show(owner, chat_id, self.pages.turn(request))
         except SightlineError as error:
-            return await self._refused(error, posted_id, last, request, is_shown)
+            return await self.refused(error, posted_id, last, request, is_shown)
 
     async def resume(self, posted_id: Any, last: Any, request: gr.Request, *settings: Any) -> View:
         """Go on with the last reply, the one that the page shows, which had not come to its end."""
@@ -166,9 +166,9 @@ class Chat:
                 await self._begin(owner, chat_id, cut, choices, ticket)
             return await self.show(owner, chat_id, self.pages.turn(request))
         except SightlineError as error:
-            return await self._refused(error, posted_id, last, request, is_shown)
+            return await self.refused(error, posted_id, last, request, is_shown)
 
-    async def _refused(
+    async def refused(
         self,
         error: SightlineError,
         posted_id: Any,

@@ -4,6 +4,7 @@ import asyncio
 import json
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -111,7 +112,9 @@ class ChatsBar:
             owner = require_owner(request)
             if message_id:
                 with self.chat.replies.claim(owner, chat_id):
-                    await asyncio.to_thread(store.branches.restore, owner, chat_id, message_id)
+                    most = self.chat.settings.max_chat_messages
+                    restore = partial(store.branches.restore, max_messages=most)
+                    await asyncio.to_thread(restore, owner, chat_id, message_id)
             else:
                 await asyncio.to_thread(store.restore_chat, owner, chat_id)
         except NotFoundError:

@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -63,19 +64,21 @@ class Messages:
         except SightlineError as error:
             return View(notice=render.notice(str(error)))
 
-    async def delete(self, turn: Any, posted_id: Any, request: gr.Request) -> tuple[Any, ...]:
+    async def delete(self, turn: Any, posted_id: Any, last: Any, request: gr.Request) -> tuple[Any, ...]:
         """Take a question with what follows it away, or one of several answers.
 
-        For a while it can be had back. The last value is what ``ChatsBar.restore`` takes.
+        For a while it can be had back. ``last`` is the last message that the page shows: what another window
+        has added since is not deleted unseen. The last value is what ``ChatsBar.restore`` takes.
         """
-        chat_id, message_id = read_id(posted_id), read_id(turn)
+        chat_id, message_id, is_shown = read_id(posted_id), read_id(turn), self.chat.pages.now(request)
         try:
             owner = require_owner(request)
             with self.chat.replies.claim(owner, chat_id):
-                await asyncio.to_thread(self.chat.store.branches.delete, owner, chat_id, message_id)
+                delete = partial(self.chat.store.branches.delete, seen=read_id(last))
+                await asyncio.to_thread(delete, owner, chat_id, message_id)
             view = await self.chat.show(owner, chat_id, self.chat.pages.turn(request))
         except SightlineError as error:
-            return (*View(notice=render.notice(str(error))), gr.skip())
+            return (*await self.chat.refused(error, posted_id, last, request, is_shown), gr.skip())
         if view == View():  # the page has turned to another chat
             return (*view, gr.skip())
         return (*view._replace(notice=render.deleted("the message")), f"{chat_id}/{message_id}")
@@ -126,7 +129,7 @@ def connect(
     )
     show.click(handlers.turn_to, [turn, chat_id], changed, js=JS_TURN, **quick)
     resume.click(handlers.chat.resume, [chat_id, view.last, *asked], changed, **quick)
-    delete.click(handlers.delete, [turn, chat_id], [*changed, deleted], js=JS_TURN, **quick).then(
+    delete.click(handlers.delete, [turn, chat_id, view.last], [*changed, deleted], js=JS_TURN, **quick).then(
         None, None, None, js=JS_DELETED, **quick
     )
     # First the page lets go of the files, then the server.

@@ -37,6 +37,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "backend/store.py",
         "backend/store_disk.py",
         "backend/store_branches.py",
+        "backend/store_files.py",
         "backend/store_limits.py",
         "backend/store_removal.py",
         "backend/store_rows.py",

@@ -11,6 +11,7 @@ import pytest
 from fake_engine import FakeEngine
 from test_chat import DEFAULTS, NO_COOKIE, Seen, Visitor, chat, files_in, limited
 
+from backend import store_removal
 from backend.errors import InterruptedStreamError
 from backend.types import Finished, Message, MessageStatus, Stats, Text
 from ui.chat import Chat, View
@@ -183,7 +184,7 @@ async def test_without_a_cookie_nothing_is_done(handlers: Messages) -> None:
         await handlers.edit("x", "y", None, NO_COOKIE),
         await handlers.turn_to("x", "y", NO_COOKIE),
         await handlers.chat.resume("y", "z", NO_COOKIE, *DEFAULTS),
-        View(*(await handlers.delete("x", "y", NO_COOKIE))[:-1]),
+        View(*(await handlers.delete("x", "y", "z", NO_COOKIE))[:-1]),
     ):
         assert "Allow cookies" in view.notice
 
@@ -199,7 +200,7 @@ async def test_a_question_is_deleted_and_had_back(
     await asked(visitor, engine, "Red.", "Which colour?", visitor.upload(), chat_id=chat_id)
     before = visitor.messages()
 
-    *view, deleted = await handlers.delete(before[2].id, chat_id, visitor.request)
+    *view, deleted = await handlers.delete(before[2].id, chat_id, "", visitor.request)
 
     shown = Seen([View(*view)])
     assert "Deleted the message." in shown.notice
@@ -219,7 +220,7 @@ async def test_the_only_question_leaves_its_chat_empty_and_open(
     await asked(visitor, engine, "A cat.", "What?")
     (chat_id,) = visitor.chats()
 
-    *view, _ = await handlers.delete(visitor.messages()[0].id, chat_id, visitor.request)
+    *view, _ = await handlers.delete(visitor.messages()[0].id, chat_id, "", visitor.request)
 
     shown = Seen([View(*view)])
     assert (shown.now["chatbot"], shown.now["last"], shown.now["chat_id"]) == ([], "", chat_id)
@@ -234,7 +235,7 @@ async def test_what_is_deleted_for_good_does_not_come_back(
 ) -> None:
     await asked(visitor, engine, "A cat.", "What?", visitor.upload())
     (chat_id,) = visitor.chats()
-    *_, deleted = await handlers.delete(visitor.messages()[0].id, chat_id, visitor.request)
+    *_, deleted = await handlers.delete(visitor.messages()[0].id, chat_id, "", visitor.request)
     visitor.chat.store.remove_deleted()
 
     view = await ChatsBar(visitor.chat).restore(deleted, visitor.request)
@@ -254,7 +255,7 @@ async def test_only_an_own_question_or_version_is_deleted(
     ids = {"answer": visitor.messages()[1].id, "somebody else's": other.messages()[0].id}
     posted = ids.get(which, which) if isinstance(which, str) else which
 
-    *view, deleted = await handlers.delete(posted, chat_id, visitor.request)
+    *view, deleted = await handlers.delete(posted, chat_id, "", visitor.request)
 
     assert ("only answer" if which == "answer" else "does not exist") in View(*view).notice
     assert deleted == SKIP
@@ -274,7 +275,7 @@ async def test_nothing_is_deleted_or_had_back_while_a_reply_grows(
         await answer.stalled.wait()
         (chat_id,), (question, _) = visitor.chats(), visitor.messages()
 
-        *view, _ = await handlers.delete(question.id, chat_id, visitor.request)
+        *view, _ = await handlers.delete(question.id, chat_id, "", visitor.request)
         back = await ChatsBar(visitor.chat).restore(f"{chat_id}/{question.id}", visitor.request)
 
         for notice in (View(*view).notice, back.notice):
@@ -365,6 +366,41 @@ async def test_another_version_than_the_one_that_is_shown_is_left_alone(
     assert refused.now["last"] == there.now["last"]
     assert visitor.messages() == before
     assert len(engine.requests) == 2
+
+
+async def test_what_another_window_has_added_is_not_deleted_unseen(
+    handlers: Messages, visitor: Visitor, engine: FakeEngine
+) -> None:
+    first = await asked(visitor, engine, "A cat.", "What?")
+    (chat_id,) = visitor.chats()
+    there = await asked(visitor, engine, "Red.", "Which colour?", chat_id=chat_id)
+    question = visitor.messages()[0].id
+
+    *view, deleted = await handlers.delete(question, chat_id, first.now["last"], visitor.request)
+
+    refused = Seen([View(*view)])
+    assert deleted == SKIP
+    assert "changed in another window" in refused.notice
+    assert "Which colour?" in refused.conversation
+    assert refused.now["last"] == there.now["last"]
+    assert len(visitor.messages()) == 4
+    await handlers.delete(question, chat_id, refused.now["last"], visitor.request)
+    assert visitor.chats() == []
+
+
+async def test_who_deletes_the_only_question_can_still_write_when_its_chat_is_gone(
+    handlers: Messages, visitor: Visitor, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_removal, "NEW_S", 0)
+    await asked(visitor, engine, "A cat.", "What?")
+    (chat_id,) = visitor.chats()
+    await handlers.delete(visitor.messages()[0].id, chat_id, "", visitor.request)
+    visitor.chat.store.remove_deleted()
+
+    await asked(visitor, engine, "Red.", "Which colour?", chat_id=chat_id)
+
+    assert chat_id not in visitor.chats()
+    assert texts(visitor) == ["Which colour?", "Red."]
 
 
 async def test_a_reply_that_another_window_asked_for_is_shown_to_who_writes_meanwhile(

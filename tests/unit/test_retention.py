@@ -3,12 +3,14 @@
 import logging
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
-from test_store_limits import ALICE, age, chat_of, ids
+from sqlalchemy import event
+from test_store_limits import ALICE, BOB, age, chat_of, ids, picture
 
-from backend import retention
+from backend import retention, store_removal
 from backend.config import Settings
 from backend.errors import ConfigError, StoreError
 from backend.store import Store
@@ -20,6 +22,10 @@ DAYS = 24 * 3600.0
 
 def take(settings: Settings, store: Store, **more: Any) -> None:
     retention.take(retention.steps(settings.model_copy(update=more), store))
+
+
+def pictures(settings: Settings) -> int:
+    return len(list(settings.data_dir.rglob("*.jpg")))
 
 
 def test_by_default_chats_stay(settings: Settings, store: Store) -> None:
@@ -65,6 +71,57 @@ def test_what_was_deleted_goes_when_it_cannot_be_had_back_any_more(
 
     with pytest.raises(StoreError):
         store.restore_chat(ALICE, chat_id)
+
+
+@pytest.mark.parametrize("how", ["chat", "message", "all"])
+def test_pictures_that_could_not_be_removed_go_with_the_next_pass(
+    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    kept = chat_of(store, picture(b"k"))
+    chat_id = chat_of(store, picture(), owner=BOB)
+    if how == "chat":
+        store.delete_chat(BOB, chat_id)
+    else:
+        store.branches.delete(BOB, chat_id, store.messages(BOB, chat_id)[0].id)
+    now = time.time() + retention.UNDO_S + 1
+    monkeypatch.setattr(time, "time", lambda: now)
+    with monkeypatch.context() as patch:
+
+        def refuse(*_: object, **__: object) -> None:
+            raise OSError(5, "broken")
+
+        patch.setattr(Path, "unlink", refuse)
+        if how == "all":
+            with pytest.raises(StoreError):
+                store.forget(BOB)
+        take(settings, store)
+        take(settings, store)
+        assert store.chats(BOB) == []
+        assert pictures(settings) == 2
+
+    take(settings, store)
+
+    assert pictures(settings) == 1
+    assert store.image_bytes(ALICE, picture(b"k").sha256)
+    assert ids(store) == {kept}
+
+
+def test_many_pictures_go_in_portions(
+    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_removal, "PORTION", 2)
+    chat_of(store, *(picture(b"%d" % number, 1) for number in range(5)))
+    asked: list[int] = []
+    event.listen(
+        store._engine,
+        "before_cursor_execute",
+        lambda *call: asked.append(len(call[3])) if "IN (" in call[2] else None,
+    )
+
+    store.forget(ALICE)
+
+    assert pictures(settings) == 0
+    assert max(asked) <= 2
 
 
 @pytest.mark.parametrize("error", [StoreError("The disk is full.", "Free some space."), OSError(5, "broken")])

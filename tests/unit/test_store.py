@@ -671,10 +671,26 @@ def test_commits_are_flushed_to_the_disk(store: Store) -> None:
     with store._read() as session:
         pragmas = {
             name: session.connection().exec_driver_sql(f"PRAGMA {name}").scalar_one()
-            for name in ("synchronous", "journal_mode", "foreign_keys", "busy_timeout")
+            for name in ("synchronous", "journal_mode", "foreign_keys", "busy_timeout", "secure_delete")
         }
 
-    assert pragmas == {"synchronous": 2, "journal_mode": "wal", "foreign_keys": 1, "busy_timeout": 30_000}
+    assert pragmas == {
+        "synchronous": 2,
+        "journal_mode": "wal",
+        "foreign_keys": 1,
+        "busy_timeout": 30_000,
+        "secure_delete": 1,
+    }
+
+
+def test_what_is_removed_is_overwritten_whatever_sqlite_was_built_to_do(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "any.db")
+    connection.execute("PRAGMA secure_delete = OFF")
+
+    store_disk._set_up_sqlite(connection, None)
+
+    assert connection.execute("PRAGMA secure_delete").fetchone() == (1,)
+    connection.close()
 
 
 # History

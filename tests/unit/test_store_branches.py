@@ -1,11 +1,13 @@
 """Branches of a chat: edited questions, replies asked for once more, and turning from one to another."""
 
 from collections.abc import Callable
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
+from backend import store_removal
 from backend.errors import InputError, LimitError, NotFoundError
 from backend.store import Store
 from backend.types import Image, Message, MessageStatus, Stats, StoredMessage, Text
@@ -381,13 +383,13 @@ def test_a_question_goes_with_what_follows_it_and_comes_back(store: Store, tmp_p
     with pytest.raises(NotFoundError):
         ask(store, chat_id, "Forged", instead_of=second.id)
     with pytest.raises(NotFoundError):
-        store.branches.restore(BOB, chat_id, second.id)
+        store.branches.restore(BOB, chat_id, second.id, max_messages=100)
     store.removal.deleted(older_than_s=60)
 
-    store.branches.restore(ALICE, chat_id, second.id)
+    store.branches.restore(ALICE, chat_id, second.id, max_messages=100)
     assert store.messages(ALICE, chat_id) == before
     with pytest.raises(NotFoundError):
-        store.branches.restore(ALICE, chat_id, second.id)  # it is not deleted
+        store.branches.restore(ALICE, chat_id, second.id, max_messages=100)  # it is not deleted
 
 
 def test_after_its_time_a_deleted_message_is_gone_with_pictures_that_nobody_else_has(
@@ -403,7 +405,7 @@ def test_after_its_time_a_deleted_message_is_gone_with_pictures_that_nobody_else
     files = [path.read_bytes() for path in (tmp_path / "data" / "images").rglob("*.jpg")]
     assert files == [b"a"]
     with pytest.raises(NotFoundError):
-        store.branches.restore(ALICE, chat_id, second.id)
+        store.branches.restore(ALICE, chat_id, second.id, max_messages=100)
     ask(store, chat_id, "Two, then?", reply="2")
     assert shown(store, chat_id) == ["One?", "1", "Two, then?", "2"]
 
@@ -423,7 +425,7 @@ def test_of_several_answers_one_goes_and_the_one_beside_it_is_shown(store: Store
     with pytest.raises(InputError, match="only answer"):
         store.branches.delete(ALICE, chat_id, others[0].id)
 
-    store.branches.restore(ALICE, chat_id, first.id)
+    store.branches.restore(ALICE, chat_id, first.id, max_messages=100)
     assert shown(store, chat_id) == ["What?", "1"]
     assert store.messages(ALICE, chat_id)[1].versions == (first.id, others[0].id)
 
@@ -444,7 +446,7 @@ def test_what_was_said_meanwhile_stands_beside_what_comes_back(store: Store, cha
     assert (shown(store, chat_id), store.chats(ALICE)) == ([], [])
     second, _ = ask(store, chat_id, "Two?", reply="2")
 
-    store.branches.restore(ALICE, chat_id, first.id)
+    store.branches.restore(ALICE, chat_id, first.id, max_messages=100)
 
     assert shown(store, chat_id) == ["One?", "1"]
     assert store.messages(ALICE, chat_id)[0].versions == (first.id, second.id)
@@ -457,12 +459,81 @@ def test_nothing_comes_back_after_something_that_is_gone(store: Store, chat_id: 
     store.branches.delete(ALICE, chat_id, first.id)
 
     with pytest.raises(NotFoundError):
-        store.branches.restore(ALICE, chat_id, second.id)
+        store.branches.restore(ALICE, chat_id, second.id, max_messages=100)
 
-    store.branches.restore(ALICE, chat_id, first.id)
+    store.branches.restore(ALICE, chat_id, first.id, max_messages=100)
     assert shown(store, chat_id) == ["One?", "1"]
-    store.branches.restore(ALICE, chat_id, second.id)
+    store.branches.restore(ALICE, chat_id, second.id, max_messages=100)
     assert shown(store, chat_id) == ["One?", "1", "Two?", "2"]
+
+
+def test_nothing_is_deleted_with_what_another_window_has_added(store: Store, chat_id: str) -> None:
+    question, seen = ask(store, chat_id, "One?", reply="1")
+    _, last = ask(store, chat_id, "Two?", reply="2")
+
+    with pytest.raises(InputError, match="changed in another window"):
+        store.branches.delete(ALICE, chat_id, question.id, seen=seen.id)
+
+    assert shown(store, chat_id) == ["One?", "1", "Two?", "2"]
+    store.branches.delete(ALICE, chat_id, question.id, seen=last.id)
+    assert shown(store, chat_id) == []
+
+
+def test_a_question_comes_back_after_a_reply_of_which_nothing_came_was_asked_for_once_more(
+    store: Store, chat_id: str
+) -> None:
+    _, empty = ask(store, chat_id, "One?")
+    end(store, empty, "", MessageStatus.FAILED)
+    second, _ = ask(store, chat_id, "Two?", reply="2")
+    store.branches.delete(ALICE, chat_id, second.id)
+    new = retry(store, chat_id)
+    end(store, new, "1")
+    assert new.versions == (empty.id, new.id)
+
+    store.branches.restore(ALICE, chat_id, second.id, max_messages=100)
+
+    assert shown(store, chat_id) == ["One?", "", "Two?", "2"]
+
+
+def test_what_comes_back_counts_for_the_length_of_the_chat(store: Store, chat_id: str) -> None:
+    first, _ = ask(store, chat_id, "One?", reply="1")
+    store.branches.delete(ALICE, chat_id, first.id)
+    ask(store, chat_id, "Two?", reply="2")
+
+    with pytest.raises(LimitError, match="--max-chat-messages"):
+        store.branches.restore(ALICE, chat_id, first.id, max_messages=3)
+
+    assert shown(store, chat_id) == ["Two?", "2"]
+    store.branches.restore(ALICE, chat_id, first.id, max_messages=4)
+    assert shown(store, chat_id) == ["One?", "1"]
+
+
+def test_a_chat_goes_with_the_last_of_its_messages(
+    store: Store, chat_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_removal, "NEW_S", 0)
+    first, _ = ask(store, chat_id, "One?", reply="1")
+    store.rename_chat(ALICE, chat_id, "A secret name")
+    store.branches.delete(ALICE, chat_id, first.id)
+
+    store.remove_deleted(older_than_s=60)
+    assert store.chat(ALICE, chat_id).title == "A secret name", "it can be had back"
+    store.remove_deleted()
+
+    with pytest.raises(NotFoundError):
+        store.chat(ALICE, chat_id)
+
+
+def test_a_chat_that_has_another_message_or_is_new_stays(store: Store, chat_id: str) -> None:
+    first, _ = ask(store, chat_id, "One?", reply="1")
+    ask(store, chat_id, "Two?", instead_of=first.id, reply="2")
+    store.branches.delete(ALICE, chat_id, first.id)
+    new = store.create_chat(ALICE).id
+
+    store.remove_deleted()
+
+    assert store.chat(ALICE, new)
+    assert shown(store, chat_id) == ["Two?", "2"]
 
 
 def test_the_words_of_a_deleted_question_do_not_stay_as_the_title(store: Store, chat_id: str) -> None:
@@ -472,7 +543,7 @@ def test_the_words_of_a_deleted_question_do_not_stay_as_the_title(store: Store, 
 
     store.branches.delete(ALICE, chat_id, first.id)
     assert store.chat(ALICE, chat_id).title == "The weather"
-    store.branches.restore(ALICE, chat_id, first.id)
+    store.branches.restore(ALICE, chat_id, first.id, max_messages=100)
     assert store.chat(ALICE, chat_id).title == "My secret"
     store.rename_chat(ALICE, chat_id, "A name")
     store.branches.delete(ALICE, chat_id, first.id)
@@ -497,7 +568,7 @@ def test_only_a_message_of_the_chat_can_be_deleted_or_had_back(
     elsewhere, _ = ask(store, store.create_chat(ALICE).id, "Elsewhere")
     posted = elsewhere.id if which == "elsewhere" else which
 
-    for change in (store.branches.delete, store.branches.restore):
+    for change in (store.branches.delete, partial(store.branches.restore, max_messages=100)):
         with pytest.raises(NotFoundError, match="message does not exist"):
             change(ALICE, chat_id, posted)
 

@@ -1,6 +1,7 @@
 """How much is kept and for how long: sizes of one's chats and of all, old chats, visitors who have left."""
 
 import time
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def age(store: Store, chat_id: str, seconds: float) -> None:
 
 
 def limit(store: Store, **limits: int) -> None:
-    store._limits = StoreLimits(**limits)
+    store._limits = store.branches._limits = StoreLimits(**limits)
 
 
 def ids(store: Store, owner: str = ALICE) -> set[str]:
@@ -93,6 +94,27 @@ def test_answers_count_too(store: Store) -> None:
 
     with pytest.raises(LimitError, match="--max-visitor-mb"):
         ask(store, chat_id)
+
+
+@pytest.mark.parametrize("how", ["retry", "resume"])
+def test_who_has_no_room_gets_no_further_reply(store: Store, how: str) -> None:
+    limit(store, owner_bytes=MEGA)
+    chat_id = store.create_chat(ALICE).id
+    reply = ask(store, chat_id)
+    status = MessageStatus.CANCELLED
+    store.update_reply(ALICE, reply, text="x" * (MEGA + 1), reasoning="", status=status)
+    before = store.messages(ALICE, chat_id)
+    more = {
+        "retry": partial(store.branches.retry, max_messages=100),
+        "resume": store.branches.resume,
+    }
+
+    with pytest.raises(LimitError, match="--max-visitor-mb"):
+        more[how](ALICE, chat_id, "demo")
+
+    assert store.messages(ALICE, chat_id) == before
+    limit(store, owner_bytes=2 * MEGA)
+    more[how](ALICE, chat_id, "demo")
 
 
 def test_all_together_keep_so_much(store: Store, folder: Path) -> None:

@@ -1,7 +1,9 @@
 """The store in memory, for ``--history off``: what its tests say of a file holds there, while it is open."""
 
 import inspect
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,9 +12,10 @@ import test_store_branches as of_branches
 import test_store_limits as of_limits
 import test_store_search as of_search
 
-from backend.errors import ConfigError
+from backend.errors import ConfigError, NotFoundError
 from backend.store import Store
-from backend.store_disk import emptied
+from backend.store_disk import Pictures, emptied
+from backend.store_schema import ImageRow
 
 
 @pytest.fixture
@@ -49,6 +52,39 @@ def test_no_word_of_a_chat_comes_to_the_disk(store: Store, folder: Path) -> None
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert [path.read_bytes() for path in files] == [b"shown"]
     assert [chat.title for chat in store.chats(of_store.ALICE, query="secret")] == ["A secret"]
+
+
+READ: dict[str, Callable[[Store, str], object]] = {
+    "history": lambda store, chat_id: store.history(of_store.ALICE, chat_id),
+    "image_bytes": lambda store, _: store.image_bytes(of_store.ALICE, of_store.picture().sha256),
+    "thumbnail": lambda store, _: store.thumbnail(of_store.ALICE, of_store.picture().sha256),
+}
+
+
+@pytest.mark.parametrize("what", READ)
+def test_a_slow_disk_keeps_nobody_else_waiting(
+    store: Store, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """And a picture that is removed meanwhile is one that is not there."""
+    of_store.ask(store, chat := store.create_chat(of_store.ALICE), "", of_store.picture())
+    reads, goes_on, read = threading.Event(), threading.Event(), Pictures.read
+
+    def slow(pictures: Pictures, image: ImageRow) -> bytes:
+        reads.set()
+        assert goes_on.wait(30)
+        return read(pictures, image)
+
+    monkeypatch.setattr(Pictures, "read", slow)
+    with ThreadPoolExecutor(2) as threads:
+        slowly = threads.submit(READ[what], store, chat.id)
+        assert reads.wait(30)
+        try:
+            assert threads.submit(store.chats, of_store.ALICE).result(timeout=30)
+            threads.submit(store.forget, of_store.ALICE).result(timeout=30)
+        finally:
+            goes_on.set()
+        with pytest.raises(NotFoundError):
+            slowly.result(timeout=30)
 
 
 def test_pictures_that_a_killed_app_left_go_at_the_next_start(tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ def test_a_deleted_message_is_not_found_and_not_turned_to(store: Store) -> None:
     assert found(store, "tiger") == []
     store.branches.show_words(ALICE, chat, "tiger")
     assert store.messages(ALICE, chat)[-1].text == "A lion."
-    store.branches.restore(ALICE, chat, tiger.id)
+    store.branches.restore(ALICE, chat, tiger.id, max_messages=100)
     assert found(store, "tiger") == [chat]
 
 
