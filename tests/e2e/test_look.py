@@ -58,7 +58,7 @@ def test_page_names_itself(visitor: Visitor) -> None:
 
 def test_message_is_written_and_sent_with_the_keyboard(visitor: Visitor) -> None:
     visitor.page.evaluate("document.activeElement.blur()")
-    for _ in range(17):  # not more, as the closed settings take no Tab
+    for _ in range(18):  # not more, as the closed settings take no Tab
         visitor.page.keyboard.press("Tab")
         if visitor.box.evaluate("box => box === document.activeElement"):
             break
