@@ -319,8 +319,11 @@ def test_file_of_another_kind_is_refused_and_all_else_is_kept(visitor: Visitor) 
             FilePayload(name="red.png", mimeType="image/png", buffer=RED_CIRCLE),
         ]
     )
-    said = visitor.page.get_by_test_id("toast-text")
-    expect(said).to_have_text(re.compile(r"notes\.txt\. Only \.jpg, .* allowed"))
+    told = visitor.page.locator("#composer .refusals p")
+    expect(told).to_contain_text(["“notes.txt” is not a picture that can be read."])
+    expect(visitor.thumbnails).to_have_count(2)
+    visitor.page.get_by_role("button", name="Remove “notes.txt”").click()
+    expect(told).to_have_count(0)
     expect(visitor.thumbnails).to_have_count(1)
     assert visitor.thumbnail_names() == ["red.png"]
     expect(visitor.box).to_have_value("What is in these?")
