@@ -74,6 +74,7 @@ HEAD = """
 <script src="sightline/pictures.js" defer></script>
 <script src="sightline/drafts.js" defer></script>
 <script src="sightline/names.js" defer></script>
+<script src="sightline/captions-words.js" defer></script>
 <script src="sightline/captions-form.js" defer></script>
 <script src="sightline/captions-tab.js" defer></script>
 <script src="sightline/captions.js" defer></script>

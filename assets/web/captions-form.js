@@ -1,6 +1,7 @@
 // What the captioning tab asks: which pictures, and what is wanted of each. captions.js has the rest.
 (() => {
   "use strict";
+  const {count} = window.sightline.captions;
 
   // A small way to make elements: text is text, never markup.
   function el(tag, props = {}, ...children) {
@@ -10,8 +11,6 @@
     return made;
   }
   const button = (text, onclick, props = {}) => el("button", {type: "button", textContent: text, onclick, ...props});
-  const count = (number, one) => `${number.toLocaleString("en")} ${one}${number === 1 ? "" : "s"}`;
-  const seconds = s => s < 90 ? `${Math.max(1, Math.round(s))} s` : s < 5400 ? `${Math.round(s / 60)} min` : `${Math.round(s / 3600)} h`;
 
   // Pictures in.
   async function filesOf(items) {
@@ -117,5 +116,5 @@
     return table;
   }
 
-  Object.assign(window.sightline, {captions: {el, button, count, seconds, filesOf, dropzone, choices, drawStart}});
+  Object.assign(window.sightline.captions, {el, button, filesOf, dropzone, choices, drawStart});
 })();

@@ -2,8 +2,8 @@
 // All of it is the server's (ui/captioning.py): this page may be closed at any moment, and finds it again.
 (() => {
   "use strict";
-  const {el, button, count, seconds, filesOf, dropzone, choices, drawStart, begin} = window.sightline.captions;
-  const BUSY_MS = 1000, IDLE_MS = 5000, SAVE_MS = 700, PAGE = 100;
+  const {el, button, count, heading, leftOut, filesOf, dropzone, choices, drawStart, begin, picture} = window.sightline.captions;
+  const BUSY_MS = 1000, IDLE_MS = 5000, SAVE_MS = 700, SOON_MS = 200, PAGE = 100;
   let offer, jobs = [], job = null, id = "", revision = -1, from = 0, rows = new Map(), timer, offline = false;
   let adding = null, notice = "", shown = "", wanted = null, tried = false;
   const UNSAID = {preset: "sentence", prompt: "", language: "", system: "", trigger: "", existing: "skip", fields: [],
@@ -107,7 +107,8 @@
     offer.jobs = jobs = (await call("list")).jobs;
   }
   const add = files => attempt(async () => {
-    const taken = files.filter(isTaken), left = files.length - taken.length, refused = [];
+    const taken = files.filter(isTaken);
+    const left = files.filter(file => !isTaken(file)).map(file => [file.name, "Only pictures and ZIPs are taken."]);
     if (taken.length) {
       await ensureJob();
       adding = {done: 0, total: taken.length};
@@ -117,7 +118,7 @@
         try {
           await call(`${into}/file?name=${encodeURIComponent(file.name)}`, file);
         } catch (error) {
-          refused.push(error.message);
+          left.push([file.name, error.message]);
         }
         adding.done += 1;
         drawHead();
@@ -125,9 +126,7 @@
       adding = null;
       await look();
     }
-    const told = [...new Set(refused)].slice(0, 5);
-    if (left) told.push(`${count(left, "file")} left out: no picture and no ZIP.`);
-    notice = told.join(" ");
+    notice = leftOut(left);
   });
   const addWritten = (where, field) => attempt(async () => {
     if (!field.value.trim()) return;
@@ -245,28 +244,6 @@
     if ((document.querySelector("#captions-rows")?.childElementCount ?? 0) !== rows.size) drawRows();
   }
 
-  const drafted = () => [count(job.counts.total, "picture"),
-    ...(job.cost?.inAll ? [`all of them would cost about ${job.cost.inAll}`] : [])].join(" · ");
-  function words() {
-    const {counts} = job, parts = [];
-    const made = counts.done + counts.skipped;
-    if (job.running) {
-      parts.push(`${made + counts.failed} of ${counts.total}`);
-      if (counts.failed) parts.push(`${counts.failed} failed`);
-      if (job.perMinute) parts.push(`${Math.round(job.perMinute)} a minute`);
-      if (job.leftSeconds !== null) parts.push(`about ${seconds(job.leftSeconds)} left`);
-      if (job.cost) parts.push(`cost ${job.cost.soFar}${job.cost.inAll ? ` of about ${job.cost.inAll}` : ""}`);
-    } else {
-      parts.push(count(made, "caption"));
-      if (counts.failed) parts.push(`${counts.failed} failed`);
-      if (counts.pending) parts.push(`${counts.pending} to do`);
-      if (job.cost && made) parts.push(`cost about ${job.cost.soFar}`);
-    }
-    return parts.join(" · ");
-  }
-  const TITLES = {
-    running: "Captioning", paused: "Paused", cancelled: "Cancelled", done: "Done", draft: "Pictures to caption",
-  };
   function drawHead() {
     const head = document.querySelector("#captions-head");
     if (!head) return;
@@ -282,12 +259,9 @@
     if (focused) head.querySelector(`[data-act="${focused}"]`)?.focus();
   }
   function jobHead() {
-    const {counts} = job, state = job.running ? "running" : job.state;
-    const failedAll = state === "done" && counts.failed === counts.total;
-    const title = failedAll ? "Nothing could be captioned" : TITLES[state];
+    const {counts} = job, state = job.running ? "running" : job.state, {title, words} = heading(job);
     const line = el("div", {className: "captions-title"}, el("h2", {}, title), picker(),
-      state !== "draft" || counts.total ? el("span", {className: "muted", aria: {role: "status"}},
-        state === "draft" ? drafted() : words()) : null);
+      words ? el("span", {className: "muted", aria: {role: "status"}}, words) : null);
     const parts = [line];
     if (state === "running") parts.push(el("progress", {
       className: "captions-bar", value: counts.total - counts.pending, max: counts.total, aria: {"aria-label": "Progress"}}));

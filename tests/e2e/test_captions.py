@@ -178,6 +178,19 @@ def test_from_twelve_pictures_to_a_table(visitor: Visitor, lab: Lab) -> None:
         assert "broken.txt" not in packed.namelist()
 
 
+def test_files_that_are_left_out_are_named_with_the_reason(visitor: Visitor) -> None:
+    page = open_tab(visitor)
+    visitor.expect_problems("422")  # of what is refused the browser tells its console
+    others = dict.fromkeys(("notes.txt", "table.xlsx", "film.mov", "song.mp3", "more.txt"), b"x")
+    bring(page, {"a.png": png(1), "bad.zip": b"no ZIP"} | others)
+    expect(page.locator("#captions-head [role=alert]")).to_have_text(
+        "Left out: “notes.txt”, “table.xlsx”, “film.mov” and 2 more. Only pictures and ZIPs are taken. "
+        "Left out: “bad.zip”. This is no ZIP, or only a part of one. Pack the pictures again."
+    )
+    expect(page.locator(".caption-row")).to_have_count(1)
+    shoot(page, "captions-left-out")
+
+
 def test_on_a_phone_and_by_keyboard(lab: Lab, new_visitor: Callable[..., Visitor]) -> None:
     visitor = new_visitor(lab.app, PHONE)
     page = open_tab(visitor)
