@@ -76,6 +76,7 @@ HEAD = """
 <script src="sightline/names.js" defer></script>
 <script src="sightline/captions-words.js" defer></script>
 <script src="sightline/captions-form.js" defer></script>
+<script src="sightline/captions-previews.js" defer></script>
 <script src="sightline/captions-tab.js" defer></script>
 <script src="sightline/captions.js" defer></script>
 """

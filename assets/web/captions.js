@@ -63,7 +63,6 @@
           for (const row of told.rows) rows.set(row.id, row);
           const same = before && before.state === job.state && before.running === job.running;
           same && job.state !== "draft" ? update(told.rows) : draw();
-          if (same && job.state === "draft" && told.rows.length) draw();
           if (job.running) wait = BUSY_MS;
         }
       }
@@ -74,6 +73,10 @@
     }
     clearTimeout(timer);
     timer = setTimeout(look, document.hidden ? wait * 4 : wait);
+  }
+  function lookSoon() {
+    clearTimeout(timer);
+    timer = setTimeout(look, SOON_MS);
   }
   async function list() {
     offer = await call("list");
@@ -332,17 +335,17 @@
       const field = el("textarea", {rows: 2, aria: {"aria-label": `Caption of ${row.name}`}, onkeydown: event => onKey(event, row.id),
         oninput: () => { unsaved.set(path, field.value); refused.delete(path); mark(item, row.id); clearTimeout(item.timer); item.timer = setTimeout(() => save(path), SAVE_MS); },
         onblur: () => { clearTimeout(item.timer); save(path); }});
-      const tools = el("div", {className: "captions-tools"});
-      item = el("li", {id: `caption-${row.id}`, className: "caption-row"}, el("div", {className: "thumb"}),
+      const tools = el("div", {className: "captions-tools"}), seen = el("div", {className: "thumb"});
+      seen.addEventListener("refused", lookSoon);
+      item = el("li", {id: `caption-${row.id}`, className: "caption-row"}, seen,
         el("div", {className: "body"}, el("div", {className: "name"}), field, el("div", {className: "existing muted"}), el("p", {className: "reason"}), tools));
       const after = [...box.children].find(one => Number(one.id.slice(8)) > row.id);
       box.insertBefore(item, after ?? null);
     }
     item.dataset.state = row.state;
     item.classList.toggle("accepted", row.accepted);
-    const thumb = item.querySelector(".thumb");
-    if (row.thumb && !thumb.querySelector("img")) thumb.replaceChildren(el("img", {src: `captions/${id}/thumb/${row.id}`, alt: "", loading: "lazy"}));
-    else if (!row.thumb && !thumb.textContent) thumb.textContent = row.name.split(".").at(-1).slice(0, 4).toUpperCase();
+    item.classList.toggle("refused", !row.thumb);
+    picture(item.querySelector(".thumb"), row.thumb ? `captions/${id}/thumb/${row.id}` : "", row.name);
     item.querySelector(".name").textContent = row.name;
     const field = item.querySelector("textarea"), isDraft = job.state === "draft" && row.state === "pending";
     const text = unsaved.get(at(row.id)) ?? row.caption;
@@ -352,7 +355,7 @@
     field.hidden = isDraft;
     const old = item.querySelector(".existing"), showsOld = row.existing && row.existing !== row.caption;
     old.textContent = showsOld ? `Before: ${row.existing}` : "";
-    item.querySelector(".reason").textContent = row.state === "failed" ? row.reason : row.cut && !row.edited ? "It was cut off at its longest length." : "";
+    item.querySelector(".reason").textContent = ["failed", "pending"].includes(row.state) ? row.reason : row.cut && !row.edited ? "It was cut off at its longest length." : "";
     const tools = [];
     if (row.state === "done" || row.state === "skipped") tools.push(button(row.accepted ? "✓ Accepted" : "Accept", () => accept(row.id), {className: row.accepted ? "on" : "", aria: {"aria-pressed": String(row.accepted)}}));
     if (row.edited) tools.push(button("Undo edit", () => change(row.id, {undo: true})));

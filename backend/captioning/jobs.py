@@ -23,6 +23,7 @@ from backend.captioning.job_file import JobFile, Which
 from backend.captioning.job_tables import explained
 from backend.captioning.left import FILE, find_left, settle
 from backend.captioning.pace import Speed
+from backend.captioning.previews import Previews
 from backend.captioning.runner import Runner
 from backend.captioning.sources import Roots, addresses, archive, safe_name, scan, unique
 from backend.captioning.values import Counts, Existing, Found, JobInfo, JobSpec, JobState, Kind
@@ -78,6 +79,7 @@ class Jobs:
         self._pictures = pictures
         self._fetcher = fetcher
         self._visitors = visitors
+        self.previews = Previews(self.opened, pictures, fetcher)
         self._running: dict[tuple[str, str], _Running] = {}
         self._adding = threading.Lock()
         self._creating = asyncio.Lock()

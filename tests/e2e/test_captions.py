@@ -128,6 +128,11 @@ def test_from_twelve_pictures_to_a_table(visitor: Visitor, lab: Lab) -> None:
     expect(page.get_by_text("12 pictures", exact=True)).to_be_visible()
     expect(page.locator(".caption-row")).to_have_count(12)
     page.get_by_text("One sentence").click()
+    broken = page.locator(".caption-row", has_text="broken.jpg")
+    expect(broken.locator(".reason")).to_contain_text("“broken.jpg” is damaged")
+    told_before = broken.locator(".reason").inner_text()
+    phone = page.locator(".caption-row", has_text="phone.heic").locator(".thumb img")
+    expect(phone).to_have_js_property("naturalWidth", 128)
     shoot(page, "captions-draft")
 
     page.get_by_role("button", name="Try it on 3").click()
@@ -158,6 +163,7 @@ def test_from_twelve_pictures_to_a_table(visitor: Visitor, lab: Lab) -> None:
         call.go_on()
     expect(page.get_by_role("heading", name="Done")).to_be_visible()
     expect(page.locator('.caption-row[data-state="failed"]')).to_have_count(2)
+    expect(broken.locator(".reason")).to_have_text(told_before)
     shoot(page, "captions-done")
 
     page.get_by_role("button", name="Retry 2 failed").click()
@@ -176,6 +182,26 @@ def test_from_twelve_pictures_to_a_table(visitor: Visitor, lab: Lab) -> None:
     with zipfile.ZipFile(download(page, "Text files").path()) as packed:
         assert packed.read("wall-2.txt").decode() == f"{CAPTION}.\n"
         assert "broken.txt" not in packed.namelist()
+
+
+def test_pictures_are_seen_when_they_come_into_view(visitor: Visitor) -> None:
+    page, asked = open_tab(visitor), set()
+    page.on("request", lambda request: asked.add(request.url) if "/thumb/" in request.url else None)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for number in range(90):
+            archive.writestr(f"{number:02}.png", png(2 * number))
+    bring(page, {"all.zip": packed.getvalue()})
+    rows = page.locator(".caption-row")
+    expect(rows).to_have_count(90)
+    expect(rows.first.locator("img")).to_have_js_property("naturalWidth", 64)
+    visitor.wait_until_quiet()
+    assert 3 <= len(asked) <= 30
+    expect(rows.last.locator(".thumb")).to_have_text("PNG")
+    rows.last.scroll_into_view_if_needed()
+    expect(rows.last.locator("img")).to_have_js_property("naturalWidth", 64)
+    visitor.wait_until_quiet()
+    assert len(asked) < 90
 
 
 def test_files_that_are_left_out_are_named_with_the_reason(visitor: Visitor) -> None:
