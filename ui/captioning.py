@@ -51,6 +51,7 @@ MAX_BODY = 300_000
 NEW_PER_MINUTE = 30  # jobs that one address may begin
 MAX_ROW_ID = 2**63 - 1  # the largest number that SQLite takes
 MAX_ZIP_PICTURES_MB = 10  # for each picture that a ZIP may have, on average
+NOT_KEPT = "Captions are not kept here. They are gone when the app ends: download what you want to keep."
 NO_STORE = {"Cache-Control": "private, no-store"}
 Json = dict[str, Any]
 
@@ -137,6 +138,7 @@ class Captioning:
                 "temperature": TEMPERATURE,
                 "suffixes": [*sorted(SUFFIXES), ".zip"],
                 "most": most,
+                "notKept": "" if self.settings.keeps_history else NOT_KEPT,
                 "folders": [str(path) for path in self._roots()] if most is None else [],
             }
         )

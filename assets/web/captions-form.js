@@ -37,6 +37,7 @@
       isEmpty ? el("h2", {}, "Captions for many pictures") : null,
       isEmpty ? el("p", {className: "muted"}, "Drop pictures here, a folder of them, or a ZIP. ",
         offer?.most ? `Up to ${offer.most} at a time.` : "") : null,
+      isEmpty && offer?.notKept ? el("p", {className: "muted"}, offer.notKept) : null,
       el("div", {className: "captions-tools"}, el("span", {className: "file"}, picker, label), address,
         button("Add", () => addWritten("addresses", address))),
       offer?.folders.length ? folderRow(offer.folders[0], addWritten) : null,

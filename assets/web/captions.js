@@ -294,6 +294,7 @@
     if (tools.length) parts.push(el("div", {className: "captions-tools"}, tools));
     if (state !== "draft" && counts.done) parts.push(el("p", {className: "muted keys"},
       "Correct a caption by writing into it. Ctrl+Enter accepts it and goes on, Alt+↓ and Alt+↑ move."));
+    if (offer?.notKept) parts.push(el("p", {className: "muted"}, offer.notKept));
     return parts;
   }
   function picker() {

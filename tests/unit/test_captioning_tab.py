@@ -215,6 +215,16 @@ async def test_what_changed_while_a_picture_was_opened_is_not_written_over(
         assert (job.row(1).reason, job.row(1).text) == ("", "Seen.")
 
 
+def test_without_a_history_the_tab_says_that_captions_go(
+    client: TestClient, settings: Settings, jobs: Jobs, operator: Any, admission: Admission
+) -> None:
+    assert client.get("/captions/list").json()["notKept"] == ""
+    brief = settings.model_copy(update={"history": "off"})
+    app = Starlette(routes=Captioning(jobs, brief, operator, admission).routes())
+    with TestClient(app, cookies={COOKIE: new_secret()}) as other:
+        assert "gone when the app ends" in other.get("/captions/list").json()["notKept"]
+
+
 def test_where_prices_are_known_the_page_tells_the_cost(
     settings: Settings, pool: PicturePool, engine: CaptioningEngine, operator: Any, admission: Admission
 ) -> None:
