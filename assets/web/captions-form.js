@@ -68,6 +68,8 @@
   }
   function drawStart(box, total, start) { // again whenever pictures come or go
     box.hidden = !total;
+    if (box.dataset.total === String(total)) return; // whoever stands on one of the buttons stays there
+    box.dataset.total = total;
     box.querySelector(".start").replaceChildren(
       ...(total > 3 ? [button("Try it on 3", () => start(true))] : []),
       button(`Caption ${total === 1 ? "it" : `all ${total}`}`, () => start(false), {className: "primary"}));

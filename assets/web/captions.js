@@ -258,8 +258,18 @@
       `Adding ${adding.done} of ${adding.total} `, el("progress", {value: adding.done, max: adding.total})));
     if (job) parts.push(...jobHead());
     const focused = document.activeElement?.dataset.act;
-    head.replaceChildren(...parts);
+    renew(head, parts);
     if (focused) head.querySelector(`[data-act="${focused}"]`)?.focus();
+  }
+  function renew(box, parts) { // what is the same stays: a menu that is open, a notice that has been heard
+    parts.forEach((part, n) => {
+      const old = box.childNodes[n];
+      if (!old) box.append(part);
+      else if (old.isEqualNode(part)) return;
+      else if (old.tagName === "DIV" && old.className === part.className) renew(old, [...part.childNodes]);
+      else old.replaceWith(part);
+    });
+    while (box.childNodes.length > parts.length) box.lastChild.remove();
   }
   function jobHead() {
     const {counts} = job, state = job.running ? "running" : job.state, {title, words} = heading(job);
@@ -274,17 +284,21 @@
       made.dataset.act = name;
       tools.push(made);
     };
+    const made = counts.done + counts.skipped, mayGoOn = ["paused", "cancelled"].includes(state) && counts.pending > 0;
     if (state === "running") {
       if (!job.pausing) act_("pause", "Pause", () => act("pause"));
       act_("cancel", "Cancel", () => act("cancel"));
     }
-    if (state === "paused" || state === "cancelled") if (counts.pending) act_("go", "Go on", () => act("start"), true);
-    if (["paused", "cancelled", "done"].includes(state)) {
-      if (counts.failed) act_("retry", `Retry ${counts.failed} failed`, () => act("retry", {which: "failed"}), state === "done");
-    }
-    if (counts.done + counts.skipped && state !== "draft") tools.push(
-      ...[["csv", "Table (CSV)"], ["zip", "Text files (ZIP)"], ["jsonl", "JSONL"]].map(([kind, text]) =>
-        el("a", {className: "download", href: `captions/${id}/download/${kind}`, download: `captions.${kind}`}, `↓ ${text}`)));
+    if (mayGoOn) act_("go", "Go on", () => act("start"), true);
+    if (made && state !== "draft") tools.push(
+      ...[["csv", "Table (CSV)"], ["zip", "Text files (ZIP)"], ["jsonl", "JSONL"]].map(([kind, text]) => {
+        const link = el("a", {className: `download${kind === "csv" && state !== "running" && !mayGoOn ? " primary" : ""}`,
+          href: `captions/${id}/download/${kind}`, download: `captions.${kind}`}, `↓ ${text}`);
+        link.dataset.act = kind;
+        return link;
+      }));
+    if (counts.failed && ["paused", "cancelled", "done"].includes(state))
+      act_("retry", `Retry ${counts.failed} failed`, () => act("retry", {which: "failed"}), !made && !mayGoOn);
     if (state !== "running") {
       if (state !== "draft") act_("new", "New pictures", () => open(""));
       const away = button(state === "draft" ? "Discard" : "Delete", remove, {className: "quiet"});

@@ -164,6 +164,7 @@ def test_from_twelve_pictures_to_a_table(visitor: Visitor, lab: Lab) -> None:
     expect(page.get_by_role("heading", name="Done")).to_be_visible()
     expect(page.locator('.caption-row[data-state="failed"]')).to_have_count(2)
     expect(broken.locator(".reason")).to_have_text(told_before)
+    expect(page.locator("#captions .primary")).to_have_text("↓ Table (CSV)")
     shoot(page, "captions-done")
 
     page.get_by_role("button", name="Retry 2 failed").click()
@@ -215,6 +216,32 @@ def test_files_that_are_left_out_are_named_with_the_reason(visitor: Visitor) -> 
     )
     expect(page.locator(".caption-row")).to_have_count(1)
     shoot(page, "captions-left-out")
+
+
+def test_what_one_stands_on_stays_while_the_tab_looks_for_news(visitor: Visitor, lab: Lab) -> None:
+    page = open_tab(visitor)
+    bring(page, {"first.png": png(1)})
+    page.get_by_role("button", name="Caption it").click()
+    expect(page.get_by_role("heading", name="Done")).to_be_visible()
+    page.get_by_role("button", name="New pictures").click()
+    bring(page, {f"{number}.png": png(50 * number) for number in range(3)})
+    start = page.get_by_role("button", name="Caption all 3")
+    start.focus()
+    with page.expect_response(lambda answer: "?since=" in answer.url):
+        pass
+    page.wait_for_function("new Promise(done => requestAnimationFrame(() => done(true)))")
+    expect(start).to_be_focused()
+    lab.model.held = lab.model.asked + 2
+    start.click()
+    expect(page.locator('.caption-row[data-state="done"]')).to_have_count(1)
+    menu = page.get_by_label("Your captioning jobs").element_handle()
+    for _ in range(2):
+        with page.expect_response(lambda answer: "?since=" in answer.url):
+            pass
+    assert menu is not None
+    assert menu.evaluate("menu => menu.isConnected")  # or it would close whenever it is opened
+    for call in lab.server.chats():
+        call.go_on()
 
 
 def test_on_a_phone_and_by_keyboard(lab: Lab, new_visitor: Callable[..., Visitor]) -> None:
