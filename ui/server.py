@@ -27,6 +27,7 @@ from backend.replies import Replies
 from backend.router import Router
 from backend.start import StartPlan
 from backend.store import Store
+from backend.store_disk import has_chats
 from backend.types import EngineState
 from backend.vllm_log import prepare_log
 from ui import api, growing
@@ -181,7 +182,7 @@ def serve(settings: Settings, plan: StartPlan) -> None:
         console.info("Sightline is at %s", address(settings))
         if key:
             console.info("OpenAI's API is at %s%s, for whoever sends the key.", address(settings), api.ROOT)
-        for line in (*plan.lines, *access_lines(settings, bool(token))):
+        for line in (*plan.lines, *access_lines(settings, bool(token)), *hidden_lines(settings)):
             console.info(line)
         operators.open()
         pictures.start()
@@ -333,6 +334,16 @@ def access_lines(settings: Settings, has_token: bool) -> list[str]:
     if others_may_read(settings.auth):
         lines.append("Every user of this machine can read the passwords: run chmod 600 on the accounts file.")
     return lines
+
+
+def hidden_lines(settings: Settings) -> list[str]:
+    """What the person who starts the app reads of chats that are there and that nobody is shown."""
+    if settings.keeps_history or not has_chats(settings.data_dir):
+        return []
+    return [
+        f"Chats of before lie in {settings.data_dir.resolve()} and are not shown, as none are kept now. "
+        "Start with --history on (SIGHTLINE_HISTORY=on) to show and keep them."
+    ]
 
 
 def address(settings: Settings) -> str:
