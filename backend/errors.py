@@ -3,7 +3,8 @@
     SightlineError
     ├── ConfigError             a flag, variable or file that cannot be used
     ├── ImageError              a picture that cannot be taken
-    │   └── NoPagesError            a document that has none of the pages which were asked for
+    │   ├── NoPagesError            a document that has none of the pages which were asked for
+    │   └── ClosingError            none is opened any more, as the app ends
     ├── ImportFileError         a file that cannot become a chat
     ├── FetchError              a web address that cannot be fetched
     │   └── WebPageError            it leads to a page, which may name a preview picture
@@ -53,6 +54,10 @@ class ImageError(SightlineError):
 
 class NoPagesError(ImageError):
     """A document that has none of the pages which were asked for, and is as good as before."""
+
+
+class ClosingError(ImageError):
+    """No picture is opened any more: the app is ending. It says nothing of the picture."""
 
 
 class FetchError(SightlineError):

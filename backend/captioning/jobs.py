@@ -27,7 +27,7 @@ from backend.captioning.previews import Previews
 from backend.captioning.runner import Runner
 from backend.captioning.sources import Roots, addresses, archive, safe_name, scan, unique
 from backend.captioning.values import Counts, Existing, Found, JobInfo, JobSpec, JobState, Kind
-from backend.errors import InputError, LimitError, NotFoundError, SightlineError
+from backend.errors import ClosingError, InputError, LimitError, NotFoundError, SightlineError
 from backend.fetch import Fetcher
 from backend.picture_pool import PicturePool
 from backend.router import Router
@@ -209,6 +209,8 @@ class Jobs:
                 running.again = False
                 running.runner = self._runner(running.who, running.job, model, None)
                 await running.runner.run()
+        except ClosingError:
+            log.info("A captioning job goes on when the app does")
         except SightlineError as error:
             log.warning("A captioning job stopped: %s", error)
             with suppress(SightlineError):

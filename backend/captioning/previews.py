@@ -13,7 +13,7 @@ from backend.captioning.intake import Intake
 from backend.captioning.job_file import JobFile
 from backend.captioning.job_tables import no_picture
 from backend.captioning.values import Row
-from backend.errors import FetchError, ImageError, NotFoundError, StoreError
+from backend.errors import ClosingError, FetchError, ImageError, NotFoundError, StoreError
 from backend.fetch import Fetcher
 from backend.picture_pool import PicturePool
 from backend.types import Detail
@@ -48,6 +48,8 @@ class Previews:
             try:
                 image = (await intake.load(row)).image
                 small = image.thumbnail or image.data
+            except ClosingError:
+                raise
             except (ImageError, FetchError) as error:
                 reason = str(error)
                 raise

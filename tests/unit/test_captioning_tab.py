@@ -28,7 +28,7 @@ from backend.captioning.job_file import JobFile
 from backend.captioning.jobs import JOBS_PER_VISITOR, RUNNING, RUNNING_PER_ADDRESS, Jobs
 from backend.captioning.values import JobSpec, JobState, Outcome, RowState
 from backend.config import Settings
-from backend.errors import ImageError, LimitError, RejectedError, StoreError
+from backend.errors import ClosingError, ImageError, LimitError, RejectedError, StoreError
 from backend.fetch import Fetcher
 from backend.picture_pool import PicturePool
 from backend.router import Router, read_corrections
@@ -635,6 +635,28 @@ async def test_a_job_that_ran_when_the_app_ended_goes_on_by_itself(
         await asyncio.sleep(0.01)
     assert state_of(jobs, owner, job_id) is JobState.DONE
     assert sum(engine.asked.values()) == 1
+
+
+async def test_a_job_at_work_when_the_app_ends_has_nothing_failed_and_goes_on(
+    jobs: Jobs, settings: Settings, engine: CaptioningEngine, pool: PicturePool
+) -> None:
+    ending = PicturePool(pool.images, settings.decoder_limits)
+    before = Jobs(settings.data_dir / "captions", Router(engine), ending, Fetcher(settings.fetch_limits))
+    owner, job_id = await left_running(before)
+    ending.close()  # as the app does at its end, while the page's event loop still runs
+    await before.start(owner, job_id, None, who="127.0.0.1")
+    while before.is_running(owner, job_id):  # noqa: ASYNC110 - no event tells of it
+        await asyncio.sleep(0.01)
+    with before.opened(owner, job_id) as job:
+        assert (job.info().state, job.counts().pending) == (JobState.RUNNING, 1)
+    with pytest.raises(ClosingError):
+        await before.previews.look(owner, job_id, 1, None)
+    with before.opened(owner, job_id) as job:
+        assert job.row(1).reason == ""
+    await jobs.resume_left()
+    while jobs.is_running(owner, job_id):  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    assert state_of(jobs, owner, job_id) is JobState.DONE
 
 
 async def test_a_job_whose_model_is_not_there_at_the_start_waits_until_somebody_looks(
