@@ -359,14 +359,14 @@
     }
     item.dataset.state = row.state;
     item.classList.toggle("accepted", row.accepted);
-    item.classList.toggle("refused", !row.thumb);
+    item.classList.toggle("refused", !row.thumb && row.state === "pending");
     picture(item.querySelector(".thumb"), row.thumb ? `captions/${id}/thumb/${row.id}` : "", row.name);
     item.querySelector(".name").textContent = row.name;
     const field = item.querySelector("textarea"), isDraft = job.state === "draft" && row.state === "pending";
     const text = unsaved.get(at(row.id)) ?? row.caption;
     if (field.value !== text) field.value = text;
     field.disabled = row.state === "pending";
-    field.placeholder = row.state === "pending" ? (isDraft ? "" : "…") : row.state === "failed" ? "No caption. Write one, or retry." : "";
+    field.placeholder = row.state === "pending" ? (isDraft ? "" : "…") : row.state === "failed" ? `No caption. Write one, or ${job.state === "draft" ? "remove it" : "retry"}.` : "";
     field.hidden = isDraft;
     const old = item.querySelector(".existing"), showsOld = row.existing && row.existing !== row.caption;
     old.textContent = showsOld ? `Before: ${row.existing}` : "";
@@ -375,7 +375,7 @@
     if (row.state === "done" || row.state === "skipped") tools.push(button(row.accepted ? "✓ Accepted" : "Accept", () => accept(row.id), {className: row.accepted ? "on" : "", aria: {"aria-pressed": String(row.accepted)}}));
     if (row.edited) tools.push(button("Undo edit", () => change(row.id, {undo: true})));
     if (!job.running && row.state !== "pending" && job.state !== "draft") tools.push(button("Retry", () => act("retry", {which: [row.id]}), {aria: {"aria-label": `Retry ${row.name}`}}));
-    if (isDraft) tools.push(button("Remove", () => attempt(async () => { await call(`${id}/rows/${row.id}`, {remove: true}); rows.delete(row.id); await look(); shown = ""; }), {aria: {"aria-label": `Remove ${row.name}`}}));
+    if (job.state === "draft" && ["pending", "failed"].includes(row.state)) tools.push(button("Remove", () => attempt(async () => { await call(`${id}/rows/${row.id}`, {remove: true}); rows.delete(row.id); await look(); shown = ""; }), {aria: {"aria-label": `Remove ${row.name}`}}));
     const had = document.activeElement && item.querySelector(".captions-tools").contains(document.activeElement) ? document.activeElement.textContent : "";
     item.querySelector(".captions-tools").replaceChildren(...tools);
     if (had) [...item.querySelectorAll("button")].find(one => one.textContent === had)?.focus();

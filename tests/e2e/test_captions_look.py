@@ -55,6 +55,7 @@ def test_every_screen_is_for_everybody(
     page.get_by_text("One sentence").click()
     page.get_by_role("button", name="Try it on 3").click()
     expect(page.get_by_text("all of them would cost about")).to_be_visible()
+    expect(page.get_by_role("button", name="Remove broken.jpg")).to_be_visible()
     look("tried")
     lab.model.held = lab.model.asked + 3
     page.get_by_role("button", name="Caption all 7").click()
