@@ -11,6 +11,7 @@
     ├── StoreError              the chats on disk
     │   └── NotFoundError           no such chat, message or picture, or somebody else's
     ├── LimitError              a limit of this installation, named with its setting
+    │   └── AnsweringError          a chat is being answered, and takes nothing until the end of that
     ├── NotAllowedError         what only an operator may do
     └── EngineError             the model could not answer
         ├── EngineUnavailableError  it cannot be reached, failed to start, or was stopped
@@ -90,6 +91,10 @@ class InputError(SightlineError):
 
 class LimitError(SightlineError):
     """A limit of this installation; ``action`` names the setting that moves it."""
+
+
+class AnsweringError(LimitError):
+    """The chat is being answered, by whichever window it was asked for."""
 
 
 class NotAllowedError(SightlineError):
