@@ -1,6 +1,7 @@
-"""A captioning job that is killed, fills the disk, loses its server: each picture once, whole, edits kept."""
+"""A captioning job, killed, stopped, on a full disk, without its server: each picture once, edits kept."""
 
 import csv
+import io
 import json
 import os
 import random
@@ -9,17 +10,21 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import httpx2
 import psutil
 import pytest
+from e2e.app_process import App
 from fault_server import Call, FaultServer, serve
 from PIL import Image as Pil
 
 from backend.caption_command import JOB_NAME
 from backend.captioning.job_file import JobFile
+from ui.visitors import COOKIE, new_secret
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES = 200
@@ -158,6 +163,32 @@ def test_a_disk_that_is_full_for_a_while(photos: Path, server: FaultServer, tmp_
     assert status == 0, told
     assert before.items() <= done(photos).items()
     check(photos, {})
+
+
+def test_an_app_that_is_stopped_in_the_midst(photos: Path, server: FaultServer, tmp_path: Path) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for path in photos.rglob("*.png"):
+            archive.write(path, path.name)
+    app = App(tmp_path, "--base-url", f"lab={server.url}")
+    http = httpx2.Client(base_url=app.url, cookies={COOKIE: new_secret()}, timeout=60, trust_env=False)
+    wanted = {"options": {"preset": "sentence", "model": "captioner @ lab"}}
+    with ExitStack() as stack:
+        stack.callback(app.stop)
+        stack.enter_context(http)
+        app.start()
+        app.wait_until_offered("captioner @ lab")
+        job = http.post("/captions/new", json={}).json()["id"]
+        added = http.post(f"/captions/{job}/file?name=all.zip", content=packed.getvalue())
+        assert added.json() == {"added": PICTURES}
+        assert http.post(f"/captions/{job}/start", json=wanted).json() == {}
+        server.wait_for_chat(PICTURES // 4, 60)
+        app.stop()
+        before = len(server.chats())
+        assert before < PICTURES
+        app.start()  # where the job goes on by itself
+        app.wait_until(lambda: http.get(f"/captions/{job}").json()["state"] == "done", 60)
+        assert http.get(f"/captions/{job}").json()["counts"]["done"] == PICTURES
 
 
 def test_a_server_that_goes_away_twice(photos: Path, tmp_path: Path) -> None:
