@@ -150,7 +150,7 @@ class OpenAIEngine:
             while True:
                 body, data = await _encoded(request, dialect, self._extra)
                 try:
-                    response = await self._open(stack, data)
+                    response = await self._open(stack, data, request.on_sent)
                     break
                 except openai.APIStatusError as error:
                     refusal = _refusal(error)
@@ -183,7 +183,7 @@ class OpenAIEngine:
             )
         yield Finished(dataclasses.replace(stats, ignored=ignored))
 
-    async def _open(self, stack: AsyncExitStack, data: bytes) -> httpx2.Response:
+    async def _open(self, stack: AsyncExitStack, data: bytes, on_sent: Callable[[], None]) -> httpx2.Response:
         """The response to this body once its headers are there.
 
         Raises:
@@ -197,7 +197,8 @@ class OpenAIEngine:
         opening = self._client.post(
             CHAT_PATH,
             cast_to=httpx2.Response,
-            content=data,
+            content=_told(data, on_sent),
+            options={"headers": {"Content-Length": str(len(data))}},
             stream=True,
             stream_cls=openai.AsyncStream[Any],
         )
@@ -264,6 +265,12 @@ class OpenAIEngine:
         if b'"choices"' not in whole and b'"error"' not in whole:
             raise wrong
         return bytes(whole)
+
+
+async def _told(data: bytes, on_sent: Callable[[], None]) -> AsyncGenerator[bytes, None]:
+    """A body that tells when it has been sent."""
+    yield data
+    on_sent()
 
 
 async def _read_out(lines: AsyncIterator[bytes]) -> None:

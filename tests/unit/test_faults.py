@@ -8,7 +8,7 @@ import ssl
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -496,6 +496,24 @@ async def test_stall_that_ends_in_time_is_none(server: FaultServer, engine: Open
 
 
 # Connections.
+
+
+async def test_it_is_told_when_a_server_has_the_whole_request_before_it_answers(
+    engine: OpenAIEngine, server: FaultServer
+) -> None:
+    sent = asyncio.Event()
+    asked = replace(request("stall-before-head"), on_sent=sent.set)
+
+    async with aclosing(engine.stream(asked)) as events:
+        first = asyncio.create_task(anext(events))
+        async with asyncio.timeout(PATIENCE_S):
+            await sent.wait()
+        call = await asyncio.to_thread(server.wait_for_chat)
+
+        assert call.model == "stall-before-head"
+        assert not call.written
+        first.cancel()
+        await asyncio.wait({first})
 
 
 async def test_a_connection_is_used_again_once_its_answer_has_come_to_its_end(
