@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from backend.catalogue.fit import WANTED_CONTEXT, Fit, fit
-from backend.catalogue.launch import REMOTE_CODE, serve_line
+from backend.catalogue.fit import WANTED_CONTEXT, Fit, Verdict, fit
+from backend.catalogue.launch import REMOTE_CODE, serve_line, split
 from backend.catalogue.machine import Gpu, names, none_found
 from backend.catalogue.memory import GIB, SHARE, cache, needed, weights
 from backend.catalogue.recipe import Model, Recipe, find, nearest, read_catalogue
@@ -98,8 +98,20 @@ def show(recipe: Recipe, model: Model, gpus: Sequence[Gpu], wanted: int = WANTED
     way = fit(recipe, model, gpus, wanted)
     lines = [f"{model.id} ({recipe.name})", ""]
     lines += [f"{name:<12} {told}" for name, told in _facts(recipe, model, way)]
-    lines += ["", machine_line(gpus), "", serve_line(recipe, model, way)]
+    lines += ["", machine_line(gpus), "", *_where(recipe, way, len(gpus)), serve_line(recipe, model, way)]
     return "\n".join(lines)
+
+
+def _where(recipe: Recipe, way: Fit, here: int) -> Iterator[str]:
+    """For which machine the line for vllm serve is, where it is not for this one."""
+    wanted = split(recipe, way)
+    has = f"this machine has {here}" if here else "none was found here"
+    if way.verdict is Verdict.TOO_LARGE:
+        yield "On larger GPUs than these:"
+    elif way.verdict is Verdict.GPUS:
+        yield f"On {wanted} GPUs like these ({has}):"
+    elif wanted > max(here, 1):
+        yield f"On {wanted} GPUs, as its document starts it ({has}):"
 
 
 def machine_line(gpus: Sequence[Gpu]) -> str:

@@ -1,5 +1,6 @@
 """What fits a machine, what ``--model auto`` takes, and the flags that come of it, on pretended GPUs."""
 
+import itertools
 import json
 import os
 from collections.abc import Callable
@@ -11,9 +12,9 @@ import pytest
 from backend.asking import FORMATS
 from backend.catalogue import hub, table
 from backend.catalogue.auto import ROOMY, candidates, choose
-from backend.catalogue.fit import Fit, Verdict, fit
+from backend.catalogue.fit import SPLITS, Fit, Verdict, fit
 from backend.catalogue.hub import Access
-from backend.catalogue.launch import number, serve_line, with_recipe
+from backend.catalogue.launch import TRIED, number, serve_line, with_recipe
 from backend.catalogue.machine import MIB, Gpu, none_found, read_gpus
 from backend.catalogue.memory import GIB, SHARE, WORKING, cache, cache_tokens, needed, weights
 from backend.catalogue.recipe import Model, Recipe, find, read_catalogue
@@ -42,6 +43,11 @@ def known(name: str) -> tuple[Recipe, Model]:
     found = find(name, RECIPES)
     assert found is not None
     return found
+
+
+def replace_model(key: str, model: Model) -> Recipe:
+    """A family with this model only."""
+    return known(key)[0].model_copy(update={"models": (model,)})
 
 
 def way_of(name: str, machine: tuple[Gpu, ...], wanted: int = 32_768) -> Fit:
@@ -448,7 +454,20 @@ def test_without_a_gpu_the_documents_own_limits_hold() -> None:
         (
             "zai-org/GLM-4.5V",
             gpus(80),
-            "zai-org/GLM-4.5V takes about 213 GiB, which wants 4 GPUs like these.",
+            "zai-org/GLM-4.5V takes about 213 GiB, which wants 4 GPUs like these; this machine has 1. "
+            + TRIED,
+        ),
+        (
+            "Qwen/Qwen3-VL-235B-A22B-Instruct",
+            gpus(16, 2),
+            "Qwen/Qwen3-VL-235B-A22B-Instruct takes about 443 GiB, more than 16 GPUs like these have "
+            f"together. {TRIED}",
+        ),
+        (
+            "mistralai/Ministral-3-8B-Instruct-2512",
+            gpus(48, 1, 7.5),
+            "mistralai/Ministral-3-8B-Instruct-2512 has weights of 8 bits, for which these GPUs are too old. "
+            + TRIED,
         ),
         ("mistralai/Mistral-7B-v0.1", (), "A base model: it continues text, and was never taught to answer."),
     ],
@@ -459,6 +478,92 @@ def test_what_was_lowered_and_what_is_odd_is_said_on_the_page(
     plan = launched(name, machine)
     assert remark in plan.remarks
     assert remark in plan.notices
+
+
+def gpus_asked_for(plan: EnginePlan) -> list[str]:
+    """What comes after each flag that splits a model."""
+    return [
+        after for flag, after in itertools.pairwise(plan.argv) if flag in ("--tensor-parallel-size", "-tp")
+    ]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 6, 8])
+def test_no_model_is_split_among_more_gpus_than_there_are(count: int) -> None:
+    for recipe in RECIPES:
+        for model in recipe.models:
+            asked = gpus_asked_for(launched(model.id, gpus(24, count)))
+            assert len(asked) <= 1
+            assert all(int(number) in SPLITS and int(number) <= count for number in asked), model.id
+
+
+@pytest.mark.parametrize("gigabytes", [24, 80])
+def test_a_model_that_wants_more_gpus_gets_all_that_are_here_and_the_least_context(gigabytes: int) -> None:
+    glm = launched("zai-org/GLM-4.5V", gpus(gigabytes, 3))
+    small = launched("mistralai/Mistral-Small-4-119B-2603", gpus(gigabytes, 1))
+
+    assert gpus_asked_for(glm) == ["2"], "the most of three that vLLM can share heads among"
+    assert gpus_asked_for(small) == []
+    assert small.argv[small.argv.index("--max-model-len") + 1] == "4096"
+
+
+def test_a_number_of_gpus_that_was_given_wins_and_is_not_doubted() -> None:
+    for spelling in ("-tp", "--tensor-parallel-size", "--tensor_parallel_size"):
+        plan = launched("zai-org/GLM-4.5V", gpus(80), spelling, "4")
+        assert plan.argv[-2:] == (spelling, "4")
+        assert "--tensor-parallel-size" not in plan.argv[:-2]
+        assert plan.remarks == (
+            "zai-org/GLM-4.5V takes about 213 GiB, which wants 4 GPUs like these; this machine has 1.",
+        )
+    quantised = launched(SMALL_31, gpus(48), "-q", "bitsandbytes")
+    assert "--quantization" not in quantised.argv
+    assert quantised.remarks == ()
+
+
+def test_a_model_of_unknown_size_is_split_as_its_document_says_where_that_can_be() -> None:
+    unknown = replace_model("llama-4", Model(id="owner/model"))
+    plan = plan_engine("owner/model", ())
+    few = with_recipe(plan, [unknown], lambda: gpus(80, 2))
+    enough = with_recipe(plan, [unknown], lambda: gpus(80, 8))
+
+    assert gpus_asked_for(few) == ["2"]
+    assert few.remarks == (f"Its document splits owner/model among 8 GPUs; this machine has 2. {TRIED}",)
+    assert few.notices[-1] == few.remarks[0], "before anything is downloaded"
+    assert gpus_asked_for(enough) == ["8"]
+    assert enough.remarks == ()
+
+
+def test_without_a_gpu_a_model_that_memory_does_not_hold_is_told() -> None:
+    def remarks(memory: int | None) -> tuple[str, ...]:
+        plan = plan_engine("Qwen/Qwen3-VL-32B-Instruct", ())
+        return with_recipe(plan, RECIPES, tuple, memory=memory).remarks
+
+    assert remarks(16 * GIB) == (
+        "The weights of Qwen/Qwen3-VL-32B-Instruct take about 62 GiB; this machine has 16 GiB of memory, and "
+        f"no GPU that is known. {TRIED}",
+    )
+    assert remarks(128 * GIB) == ()
+    assert remarks(None) == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "machine", "where", "gpus_in_line"),
+    [
+        ("zai-org/GLM-4.5V", gpus(24), "On 16 GPUs like these (this machine has 1):", 16),
+        ("zai-org/GLM-4.5V", (), "On 4 GPUs, as its document starts it (none was found here):", 4),
+        ("Qwen/Qwen3-VL-235B-A22B-Instruct", gpus(16), "On larger GPUs than these:", None),
+        ("Qwen/Qwen3-VL-8B-Instruct", gpus(24), "", None),
+        ("zai-org/GLM-4.5V", gpus(80, 4), "", 4),
+    ],
+)
+def test_the_line_for_vllm_serve_says_which_machine_it_is_for(
+    name: str, machine: tuple[Gpu, ...], where: str, gpus_in_line: int | None
+) -> None:
+    told = table.show(*known(name), machine)
+    before, line = told.split("vllm serve", 1)
+
+    assert before.endswith(f"\n\n{where}\n" if where else "\n\n")
+    assert ("--tensor-parallel-size" in line) is (gpus_in_line is not None)
+    assert gpus_in_line is None or f"--tensor-parallel-size {gpus_in_line}" in line
 
 
 def test_a_quantised_start_says_so_to_vllm() -> None:
