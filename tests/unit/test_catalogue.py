@@ -12,6 +12,7 @@ import jinja2
 import pytest
 
 from backend.catalogue.launch import number
+from backend.catalogue.memory import needed
 from backend.catalogue.recipe import (
     FAMILIES,
     TEMPLATES,
@@ -24,6 +25,7 @@ from backend.catalogue.recipe import (
 )
 from backend.vllm_args import vllm_version
 
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 RECIPES = read_catalogue()
 PICTURES = [recipe for recipe in RECIPES if "image" in recipe.modalities]
 # What the documents name, and what people run today.
@@ -119,6 +121,22 @@ def test_a_model_is_found_by_any_spelling_of_its_case_and_by_its_familys_key() -
     assert (small[0].format, other[0].format) == ("mistral", "hf")
     assert small[1].id == other[1].id == "mistralai/Mistral-Small-3.1-24B-Instruct-2503"
     assert find("sightline-demo", RECIPES) is None
+
+
+def test_what_is_not_known_is_counted_where_it_is_explained() -> None:
+    models = [model for recipe in RECIPES for model in recipe.models]
+    told = " ".join((DOCS / "models.md").read_text(encoding="utf-8").split())
+    licences, gates = (sum(getattr(model, name) is None for model in models) for name in ("licence", "gated"))
+    memory = [model.id for model in models if needed(model, 1) is None]
+
+    assert f"They are missing for {licences} of {len(models)} models." in told
+    assert f"with its files open; `?` for {gates}." in told
+    assert f"Of {len(memory)} no memory is reckoned" in told
+    assert memory == [
+        "CohereLabs/command-a-vision-07-2025",
+        "deepseek-ai/deepseek-vl2",
+        "naver-hyperclovax/HyperCLOVAX-SEED-Vision-Instruct-3B",
+    ]
 
 
 def test_a_name_that_is_nearly_right_is_guessed() -> None:

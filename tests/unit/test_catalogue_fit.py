@@ -135,7 +135,7 @@ def test_what_does_not_run_is_told_with_the_gpus_that_it_would_need() -> None:
     assert str(way_of("zai-org/GLM-4.5V-FP8", gpus(80))) == "needs 2 GPUs"
     assert way_of("Qwen/Qwen3-VL-235B-A22B-Instruct", gpus(16)).verdict is Verdict.TOO_LARGE
     assert way_of("Qwen/Qwen3-VL-8B-Instruct", ()).verdict is Verdict.NO_GPU
-    assert way_of("HuggingFaceM4/Idefics3-8B-Llama3", gpus(80)).verdict is Verdict.UNKNOWN
+    assert way_of("CohereLabs/command-a-vision-07-2025", gpus(80)).verdict is Verdict.UNKNOWN
 
 
 @pytest.mark.parametrize("capability", [7.5, 0.0])
