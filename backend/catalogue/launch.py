@@ -150,8 +150,8 @@ def _notices(recipe: Recipe, added: Sequence[Pair], given: frozenset[str], versi
     if version and recipe.since and number(version) < number(recipe.since):
         yield f"{recipe.name} wants vLLM {recipe.since} or newer; here is {version}."
     if version and recipe.until and number(version) > number(recipe.until):
-        now = "transformers' own code runs it since" if recipe.by_transformers else "it was removed then"
-        yield f"vLLM {recipe.until} was the last with {recipe.name}; {now}."
+        now = "which runs it by transformers' own code" if recipe.by_transformers else "which does not run it"
+        yield f"vLLM {recipe.until} was the last with code for {recipe.name}; here is {version}, {now}."
 
 
 def _remarks(recipe: Recipe, way: Fit, given: frozenset[str], too_large: str) -> Iterator[str]:

@@ -353,6 +353,20 @@ def test_a_model_in_the_cache_is_here_once_it_is_whole(tmp_path: Path) -> None:
     assert not hub.is_cached("a/b", home)
 
 
+@pytest.mark.parametrize("index", ['{"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}'])
+def test_a_model_in_many_files_is_here_once_all_of_them_are(tmp_path: Path, index: str) -> None:
+    snapshot = tmp_path / "hub" / "models--a--b" / "snapshots" / "1"
+    snapshot.mkdir(parents=True)
+    home = {"HF_HOME": str(tmp_path)}
+    (snapshot / "model.safetensors.index.json").write_text(index)
+    (snapshot / "one.safetensors").write_bytes(b"weights")
+    assert not hub.is_cached("a/b", home), "a download that was given up between two files"
+    (snapshot / "two.safetensors").write_bytes(b"weights")
+    assert hub.is_cached("a/b", home)
+    (snapshot / "model.safetensors.index.json").write_text("[]")
+    assert hub.is_cached("a/b", home), "an index that is none says nothing"
+
+
 # The machine.
 
 
@@ -602,7 +616,10 @@ def test_an_old_or_a_new_vllm_is_told_where_a_model_is_not_for_it() -> None:
     gone = launched("naver-hyperclovax/HyperCLOVAX-SEED-Vision-Instruct-3B")
     other = launched("adept/fuyu-8b")
     assert any("wants vLLM 0.19.1 or newer; here is 0.19.0" in notice for notice in old.notices)
-    assert any("it was removed then" in notice for notice in gone.notices)
+    assert any(
+        "was the last with code for HyperCLOVAX-SEED-Vision; here is 0.32.0, which does not" in n
+        for n in gone.notices
+    )
     assert any("transformers' own code" in notice for notice in other.notices)
 
 
@@ -714,6 +731,24 @@ def test_a_narrow_terminal_gets_fewer_columns(width: int | None, head: list[str]
     assert width in (None, 40) or max(map(len, rows)) <= width
 
 
+@pytest.mark.parametrize(
+    ("name", "weights_gib", "cache_gib", "tokens"),
+    [  # by hand: parameters x 2 bytes; layers x key-value heads x head size x 2 (both) x 2 bytes x tokens
+        ("Qwen/Qwen2.5-VL-7B-Instruct", 15.446, 28 * 4 * 128 * 4 * 32_768 / GIB, 32_768),
+        ("google/gemma-3-27b-it", 51.097, 62 * 16 * 128 * 4 * 32_768 / GIB, 32_768),
+        (SMALL_31, 44.703, 5.0, 32_768),
+        ("Salesforce/blip2-opt-2.7b", 6.975, 32 * 32 * 80 * 4 * 2048 / GIB, 2_048),
+    ],
+)
+def test_the_table_tells_what_one_reckons_by_hand(
+    name: str, weights_gib: float, cache_gib: float, tokens: int
+) -> None:
+    [row, *_] = [row for row in table.rows(RECIPES, ()) if row["id"] == name]
+    assert row["bytes"] / GIB == pytest.approx(weights_gib + cache_gib + 3, abs=0.01)
+    shown = table.show(*known(name), ())
+    assert f"needs        about {weights_gib + cache_gib + 3:.0f} GiB with {tokens:,} tokens" in shown
+
+
 def test_the_table_for_programs() -> None:
     rows = json.loads(table.as_json(RECIPES, gpus(80), 8192))
     assert len(rows) == sum(len(recipe.models) for recipe in RECIPES)
@@ -733,6 +768,9 @@ def test_one_model_is_shown_with_all_that_is_known() -> None:
     assert told.endswith("--trust-remote-code")
     recipe, _ = known("blip-2")
     bare = table.show(recipe, Model(id="owner/model"), ())
+    for fact in ("weights", "cache", "context"):
+        assert f"{fact:<12} not found" in bare
+    assert "needs " not in bare
     assert "licence      not found" in bare
     assert "gated        not found" in bare
     assert "template     vLLM's" in bare
