@@ -57,6 +57,7 @@ class _Running:
     job: JobFile
     runner: Runner
     who: str  # takes the turns where pictures are decoded
+    is_trial: bool  # of some pictures only
     task: asyncio.Task[None] | None = None
     again: bool = False  # something was retried meanwhile
 
@@ -187,7 +188,7 @@ class Jobs:
                 is_wanted = not is_left or (await asyncio.to_thread(job.info)).state is JobState.RUNNING
                 if is_wanted and not self.is_running(owner, job_id):  # pressed twice it is
                     self.check_room(who, most)  # others may have begun meanwhile
-                    running = _Running(job, self._runner(who, job, model, first), who)
+                    running = _Running(job, self._runner(who, job, model, first), who, first is not None)
                     self._running[owner, job_id] = running
                     running.task = asyncio.create_task(self._work(owner, job_id, running))
                     return
@@ -360,7 +361,7 @@ class Jobs:
         with self.opened(owner, job_id) as job:
             count = job.retry(which)
         running = self._running.get((owner, job_id))
-        if count and running is not None:
+        if count and running is not None and not running.is_trial:  # which would become the whole job
             running.again = True
         return count
 

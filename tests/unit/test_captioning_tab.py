@@ -355,6 +355,22 @@ def test_a_trial_does_three_and_another_wish_asks_them_anew(
     assert sum(engine.asked.values()) == 5 + 3 + 4
 
 
+def test_a_retry_does_not_make_a_trial_the_whole_job(
+    client: TestClient, engine: CaptioningEngine, operator: Any
+) -> None:
+    operator.is_one = True
+    job_id = begin(client, *(f"{number}.png" for number in range(10)))
+    client.post(f"/captions/{job_id}/start", json={"options": WANTED, "trial": True})
+    until(client, job_id, lambda now: not now["running"])
+    engine.may_answer.clear()
+    client.post(f"/captions/{job_id}/start", json={"options": WANTED, "trial": True})
+    until(client, job_id, lambda _: bool(engine.in_flight))
+    assert client.post(f"/captions/{job_id}/retry", json={"which": [1, 2, 3]}).json() == {"count": 3}
+    engine.may_answer.set()
+    now = until(client, job_id, lambda now: not now["running"])
+    assert (now["state"], now["counts"]["pending"] > 0) == ("draft", True)
+
+
 def test_captions_are_corrected_and_corrections_undone(client: TestClient) -> None:
     job_id = begin(client, "a.png")
     finish(client, job_id)
