@@ -1,5 +1,6 @@
 """The app's own routes, and what is looked at before the page is launched."""
 
+import gc
 import hashlib
 import json
 import socket
@@ -28,7 +29,7 @@ from backend.store_disk import DATABASE
 from backend.types import Capabilities, EngineState, Image, ModelInfo
 from ui.operators import OPERATOR_COOKIE, TRIES_PER_MINUTE, Operators
 from ui.routes import WEB, routes, words
-from ui.server import EngineReport, check_port, hidden_lines, launch, link
+from ui.server import EngineReport, check_port, hidden_lines, launch, link, spare_collector
 from ui.visitors import ACCOUNT, COOKIE, account_owner, new_secret, owner_behind, owner_of
 
 MODELS = (ModelInfo("owner/one"), ModelInfo("owner/two"))
@@ -344,6 +345,19 @@ def changes(*states: EngineState | SightlineError) -> tuple[EngineReport, list[s
         now = EngineState.FAILED if error else state
         report(cast(InProcessEngine, SimpleNamespace(state=now, error=error)))
     return report, ends
+
+
+def test_what_the_start_has_made_is_not_gone_through_again() -> None:
+    made: list[object] = []
+    try:
+        spare_collector()
+        later: list[object] = []
+        looked_at = {id(one) for one in gc.get_objects()}
+    finally:
+        gc.unfreeze()
+
+    assert id(made) not in looked_at
+    assert id(later) in looked_at
 
 
 def test_flags_that_the_first_start_refuses_end_the_app() -> None:
