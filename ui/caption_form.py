@@ -9,7 +9,7 @@ from backend.captioning.cost import told as amount
 from backend.captioning.fields import TYPES, Field, read_schema, schema_of
 from backend.captioning.jobs import Listed
 from backend.captioning.presets import LANGUAGES, TEMPERATURE, find_preset
-from backend.captioning.values import Counts, Existing, JobSpec, Row
+from backend.captioning.values import Counts, Existing, JobSpec, Kind, Row
 from backend.errors import InputError
 from backend.types import Sampling
 from ui.payload import MAX_SEED
@@ -174,7 +174,7 @@ def row(one: Row, wanted: JobSpec) -> Json:
         "accepted": one.accepted,
         "reason": one.reason,
         "cut": one.finish_reason == "length",
-        "thumb": one.can_be_seen,
+        "thumb": one.can_be_seen and (one.kind is not Kind.ADDRESS or bool(one.model)),
     }
 
 

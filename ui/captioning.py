@@ -28,7 +28,6 @@ from backend.captioning.sources import SUFFIXES, Roots
 from backend.captioning.values import Counts, Row
 from backend.config import MEGA, Settings
 from backend.errors import (
-    FetchError,
     ImageError,
     InputError,
     LimitError,
@@ -182,7 +181,7 @@ class Captioning:
         job_id, who = request.path_params["job"], _address(request)
         try:
             data = await self.jobs.previews.look(owner, job_id, _row_id(request), who)
-        except (ImageError, FetchError):
+        except ImageError:
             return FileResponse(DAMAGED, media_type="image/svg+xml", headers=NO_STORE)
         kind = "image/png" if data.startswith(PNG) else "image/jpeg"
         return Response(data, media_type=kind, headers=NO_STORE)
@@ -297,7 +296,11 @@ class Captioning:
         if not self.jobs.is_running(owner, job_id):
             self.jobs.check_room(who, running)  # else they would be pending, and nobody at work
         count = await run_in_threadpool(self.jobs.retry, owner, job_id, which)
-        if count and not self.jobs.is_running(owner, job_id):
+        if (
+            count
+            and not self.jobs.is_running(owner, job_id)
+            and await run_in_threadpool(self.jobs.has_begun, owner, job_id)  # a draft begins when it is said
+        ):
             await self.jobs.start(owner, job_id, None, who=who, most=running)
         return _json({"count": count})
 

@@ -32,18 +32,18 @@
     };
   }
 
-  // Show the picture at an address, and until it comes its file's ending; without an address the sign of damage.
+  // Show the picture at an address, and until it comes its file's ending; that alone for null, and for "" the sign of damage.
   // The box hears "refused" where the server could not open it, and says in the row why.
   function picture(box, src, name) {
-    if (box.dataset.src === src) return;
+    if (box.dataset.src === String(src)) return;
     observer ??= new IntersectionObserver(seen => {
       for (const {target, isIntersecting} of seen) inView[isIntersecting ? "add" : "delete"](target);
       next();
     }, {root: document.querySelector("#captions-place"), rootMargin: AROUND});
     box.dataset.src = src;
-    if (!src) return box.replaceChildren(Object.assign(new Image(), {src: "sightline/damaged.svg", alt: ""}));
+    if (src === "") return box.replaceChildren(Object.assign(new Image(), {src: "sightline/damaged.svg", alt: ""}));
     box.textContent = name.split(".").at(-1).slice(0, 4).toUpperCase();
-    observer.observe(box);
+    if (src !== null) observer.observe(box);
   }
 
   Object.assign(window.sightline.captions, {picture});

@@ -82,10 +82,10 @@ class Intake:
             case Kind.MEMBER:
                 limit = self.pictures.images.max_bytes
                 source = await asyncio.to_thread(self._zips.read, Path(row.place), row.member, limit)
-                digest = hashlib.sha256(source).hexdigest()
+                digest = (await asyncio.to_thread(hashlib.sha256, source)).hexdigest()
             case Kind.ADDRESS:
                 source = (await self.fetcher.fetch(row.place)).data
-                digest = hashlib.sha256(source).hexdigest()
+                digest = (await asyncio.to_thread(hashlib.sha256, source)).hexdigest()
         loaded = await self._decoded(source, row.name, vision)
         return Picture(loaded.pictures[0], digest)
 

@@ -182,7 +182,8 @@ def show_edit(connection: Connection, row_id: int, text: str | None) -> None:
     row = update(ROWS).where(ROWS.c.id == row_id)
     connection.execute(row.values(edited=text, written=False, revision=revision))
     if text is None:
-        connection.execute(row.where(ROWS.c.reason != "").values(state=RowState.FAILED, written=True))
+        had_failed = (ROWS.c.reason != "") & (ROWS.c.state == RowState.DONE)
+        connection.execute(row.where(had_failed).values(state=RowState.FAILED, written=True))
     else:
         connection.execute(row.where(finished).values(state=RowState.DONE))
 

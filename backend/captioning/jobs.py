@@ -8,7 +8,6 @@ import asyncio
 import logging
 import re
 import secrets
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +20,7 @@ from backend.captioning.cost import Cost, cost_of
 from backend.captioning.intake import Intake
 from backend.captioning.job_file import JobFile, Which
 from backend.captioning.job_tables import explained
-from backend.captioning.left import FILE, find_left, settle
+from backend.captioning.left import FILE, find_left, remove, settle
 from backend.captioning.pace import Speed
 from backend.captioning.previews import Previews
 from backend.captioning.runner import Runner
@@ -37,6 +36,7 @@ JOBS_PER_VISITOR = 5
 RUNNING = 8  # jobs at the same time, of everybody
 RUNNING_PER_ADDRESS = 2
 ADDED_AT_ONCE = 500
+MEMBERS_PER_PICTURE = 50  # that a ZIP may list, of any kind, for each picture that a job may have
 _ID = re.compile(r"[A-Za-z0-9_-]{22}")
 _OWNER = re.compile(r"[0-9a-f]{64}")
 _DRAFT = JobSpec("", "", existing=Existing.BOTH)  # until it is said what is wanted
@@ -260,7 +260,7 @@ class Jobs:
         await self._stop(owner, job_id)
         with self.opened(owner, job_id):
             pass  # it is there
-        await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
+        await asyncio.to_thread(remove, place)
 
     async def forget(self, owner: str) -> None:
         """Delete all jobs of an owner."""
@@ -268,7 +268,7 @@ class Jobs:
             if whose == owner:
                 await self._stop(owner, job_id)
         if _OWNER.fullmatch(owner):
-            await asyncio.to_thread(shutil.rmtree, self._folder / owner, ignore_errors=True)
+            await asyncio.to_thread(remove, self._folder / owner)
 
     async def resume_at_start(self) -> None:
         """Go on with what ran when the app ended, as far as its models are there; returns at once."""
@@ -334,7 +334,9 @@ class Jobs:
             LimitError, InputError: they are too many, or it is no ZIP.
         """
         if path.suffix.lower() == ".zip":
-            return self._add(owner, job_id, archive(path), most)
+            return self._add(
+                owner, job_id, archive(path, None if most is None else most * MEMBERS_PER_PICTURE), most
+            )
         return self._add(owner, job_id, iter([Found(path.name, Kind.FILE, str(path))]), most)
 
     def add_addresses(self, owner: str, job_id: str, text: str, most: int | None) -> int:
@@ -368,6 +370,11 @@ class Jobs:
         if count and running is not None and not running.is_trial:  # which would become the whole job
             running.again = True
         return count
+
+    def has_begun(self, owner: str, job_id: str) -> bool:
+        """Whether it is no draft any more, as it is before its start and between trials."""
+        with self.opened(owner, job_id) as job:
+            return job.info().state is not JobState.DRAFT
 
     def _place(self, owner: str, job_id: str) -> Path:
         if not (_OWNER.fullmatch(owner) and _ID.fullmatch(job_id)):

@@ -1,5 +1,6 @@
 """What an app that ended, however it did, has left of its captioning jobs."""
 
+import secrets
 import shutil
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from backend.errors import SightlineError
 
 DRAFT_KEPT_S = 7 * 24 * 3600  # since it was made, or a file brought for it
 FILE = "job.db"
+GONE = ".deleted-"  # begins the name of what is being deleted
 
 
 class Left(NamedTuple):
@@ -24,8 +26,10 @@ class Left(NamedTuple):
 
 
 def find_left(folder: Path, opened: Callable[[str, str], AbstractContextManager[JobFile]]) -> list[Left]:
-    """The jobs that say that they run; deletes forgotten drafts. Blocks."""
+    """The jobs that say that they run; deletes forgotten drafts, and what was not deleted whole. Blocks."""
     left = []
+    for gone in (*folder.glob(f"{GONE}*"), *folder.glob(f"*/{GONE}*")):
+        shutil.rmtree(gone, ignore_errors=True)
     for path in folder.glob(f"*/*/{FILE}"):
         owner, job_id = path.parent.parent.name, path.parent.name
         info = None
@@ -36,8 +40,17 @@ def find_left(folder: Path, opened: Callable[[str, str], AbstractContextManager[
         if info.state is JobState.RUNNING:
             left.append(Left(owner, job_id, info.is_trial))
         elif info.state is JobState.DRAFT and _age_s(info, path.with_name("pictures")) > DRAFT_KEPT_S:
-            shutil.rmtree(path.parent, ignore_errors=True)
+            remove(path.parent)
     return left
+
+
+def remove(folder: Path) -> None:
+    """Delete a folder in which others may be writing: under another name they find it no more. Blocks."""
+    gone = folder.with_name(f"{GONE}{secrets.token_hex(8)}")
+    with suppress(OSError):
+        folder.rename(gone)
+    for place in (gone, folder):
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def _age_s(info: JobInfo, pictures: Path) -> float:

@@ -1,7 +1,8 @@
 """How the pictures of a job look before it is their turn: each is made small once, when somebody looks at it.
 
-What is made is kept in the job's file, and why a picture cannot be taken stands in its row, in the sentence
-that the run would say. So whoever asks again costs no other try.
+What is made is kept in the job's file, and why a waiting picture cannot be taken stands in its row, in the
+sentence that the run would say. So whoever asks again costs no other try. A web address is asked by the run
+alone: to look at a row is no reason to fetch.
 """
 
 import asyncio
@@ -12,11 +13,14 @@ from weakref import WeakValueDictionary
 from backend.captioning.intake import Intake
 from backend.captioning.job_file import JobFile
 from backend.captioning.job_tables import no_picture
-from backend.captioning.values import Row
-from backend.errors import ClosingError, FetchError, ImageError, NotFoundError, StoreError
+from backend.captioning.values import Kind, Row
+from backend.errors import ClosingError, ImageError, NotFoundError, StoreError
 from backend.fetch import Fetcher
 from backend.picture_pool import PicturePool
+from backend.turns import Turns
 from backend.types import Detail
+
+AT_ONCE, OF_ONE = 8, 3  # pictures being opened: what a ZIP holds of each is in memory until then
 
 Opened = Callable[[str, str], AbstractContextManager[JobFile]]
 
@@ -28,35 +32,42 @@ class Previews:
         self._opened = opened
         self._pictures = pictures
         self._fetcher = fetcher
+        self._turns = Turns(AT_ONCE, OF_ONE)
         self._looks: WeakValueDictionary[tuple[str, str, int], asyncio.Lock] = WeakValueDictionary()
 
     async def look(self, owner: str, job_id: str, row_id: int, who: Hashable) -> bytes:
         """A small JPEG or PNG. ``who`` is whose turns it takes.
 
         Raises:
-            NotFoundError: there is no such picture, or it is known already that it cannot be taken.
-            ImageError, FetchError: it cannot be taken.
+            NotFoundError: there is no such picture, or it is known already that it cannot be taken, or it is
+                one of a web address, which was not asked yet.
+            ImageError: it cannot be taken.
         """
         # Of a hundred who ask at once one decodes.
         async with self._looks.setdefault((owner, job_id, row_id), asyncio.Lock()):
             row, small = await asyncio.to_thread(self._read, owner, job_id, row_id)
             if small:
                 return small
-            if not row.can_be_seen:
+            if row.kind is Kind.ADDRESS or not row.can_be_seen:
                 raise no_picture()
-            intake, reason = Intake(self._pictures, self._fetcher, Detail.LOW, for_people=True, who=who), ""
-            try:
-                image = (await intake.load(row)).image
-                small = image.thumbnail or image.data
-            except ClosingError:
-                raise
-            except (ImageError, FetchError) as error:
-                reason = str(error)
-                raise
-            finally:
-                intake.close()
-                if small or reason:
-                    await asyncio.to_thread(self._keep, owner, job_id, row, small, reason)
+            async with self._turns.place(who):
+                return await self._make(owner, job_id, row, who)
+
+    async def _make(self, owner: str, job_id: str, row: Row, who: Hashable) -> bytes:
+        intake = Intake(self._pictures, self._fetcher, Detail.LOW, for_people=True, who=who)
+        small, reason = b"", ""
+        try:
+            image = (await intake.load(row)).image
+            small = image.thumbnail or image.data
+        except ClosingError:
+            raise
+        except ImageError as error:
+            reason = str(error)
+            raise
+        finally:
+            intake.close()
+            if small or reason:
+                await asyncio.to_thread(self._keep, owner, job_id, row, small, reason)
         return small
 
     def _read(self, owner: str, job_id: str, row_id: int) -> tuple[Row, bytes]:

@@ -112,12 +112,12 @@ def folder(top: Path, roots: Roots = Roots()) -> Iterator[Found]:
             yield _file(key, path, roots, stems)
 
 
-def archive(path: Path) -> Iterator[Found]:
+def archive(path: Path, most: int | None = None) -> Iterator[Found]:
     """The pictures in a ZIP (PKWARE APPNOTE). One whose name leads out of it, or that is locked, has failed.
 
     Raises:
         InputError: it is no ZIP.
-        LimitError: it lists more than can be looked at.
+        LimitError: it lists more than can be looked at, or more than ``most`` members of any kind.
     """
     check_directory(path)
     taken: set[str] = set()
@@ -125,6 +125,11 @@ def archive(path: Path) -> Iterator[Found]:
     try:
         with zipfile.ZipFile(path) as opened:
             members = opened.infolist()
+            if most is not None and len(members) > most:  # whoever opens it reads all their names again
+                raise LimitError(
+                    f"This ZIP lists {len(members):,} files, more than are looked through here.",
+                    "Pack the pictures alone.",
+                )
             names = {member.filename: member for member in members}
             for member in members:
                 name = PurePosixPath(member.filename.replace("\\", "/"))

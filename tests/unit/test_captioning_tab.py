@@ -24,11 +24,27 @@ from starlette.testclient import TestClient
 
 from backend.admission import NOWHERE, Admission
 from backend.captioning import outputs
+from backend.captioning.intake import Intake, Picture
 from backend.captioning.job_file import JobFile
-from backend.captioning.jobs import JOBS_PER_VISITOR, RUNNING, RUNNING_PER_ADDRESS, Jobs
-from backend.captioning.values import JobSpec, JobState, Outcome, RowState
+from backend.captioning.jobs import (
+    JOBS_PER_VISITOR,
+    MEMBERS_PER_PICTURE,
+    RUNNING,
+    RUNNING_PER_ADDRESS,
+    Jobs,
+)
+from backend.captioning.left import GONE
+from backend.captioning.previews import OF_ONE
+from backend.captioning.values import JobSpec, JobState, Outcome, Row, RowState
 from backend.config import Settings
-from backend.errors import ClosingError, ImageError, LimitError, RejectedError, StoreError
+from backend.errors import (
+    ClosingError,
+    ImageError,
+    LimitError,
+    NotFoundError,
+    RejectedError,
+    StoreError,
+)
 from backend.fetch import Fetcher
 from backend.picture_pool import PicturePool
 from backend.router import Router, read_corrections
@@ -213,6 +229,109 @@ async def test_what_changed_while_a_picture_was_opened_is_not_written_over(
         await jobs.previews.look(owner, job_id, 1, None)
     with jobs.opened(owner, job_id) as job:
         assert (job.row(1).reason, job.row(1).text) == ("", "Seen.")
+
+
+async def with_pictures(jobs: Jobs, *pictures: bytes) -> tuple[str, str]:
+    """A draft's owner and id."""
+    owner = owner_of({COOKIE: new_secret()}) or ""
+    job_id = await jobs.create(owner)
+    for data in pictures:
+        path = jobs.place_for(owner, job_id, "a.png")
+        path.write_bytes(data)
+        jobs.add_file(owner, job_id, path, None)
+    return owner, job_id
+
+
+async def test_of_one_address_few_pictures_are_opened_to_be_seen_at_once(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner, job_id = await with_pictures(jobs, *(png(red) for red in range(6)))
+    opening, most, full, go_on, load = 0, 0, asyncio.Event(), asyncio.Event(), Intake.load
+
+    async def held(intake: Intake, row: Row) -> Picture:
+        nonlocal opening, most
+        opening += 1
+        most = max(most, opening)
+        if opening == OF_ONE:
+            full.set()
+        await go_on.wait()
+        opening -= 1
+        return await load(intake, row)
+
+    monkeypatch.setattr(Intake, "load", held)
+    looks = [asyncio.create_task(jobs.previews.look(owner, job_id, row, "here")) for row in range(1, 7)]
+    await full.wait()
+    other = asyncio.create_task(jobs.previews.look(owner, job_id, 6, "elsewhere"))
+    go_on.set()
+    assert all(await asyncio.gather(*looks, other))
+    assert most == OF_ONE
+
+
+async def test_a_web_address_is_not_asked_so_that_it_is_seen(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner, job_id = await with_pictures(jobs)
+    jobs.add_addresses(owner, job_id, "https://example.com/a.png", None)
+    monkeypatch.setattr(Fetcher, "fetch", None)
+    with pytest.raises(NotFoundError):
+        await jobs.previews.look(owner, job_id, 1, None)
+
+
+async def test_of_a_job_that_is_deleted_while_a_picture_is_opened_nothing_stays(
+    jobs: Jobs, pool: PicturePool, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner, job_id = await with_pictures(jobs, png())
+    load = pool.load
+
+    async def meanwhile(*args: Any, **options: Any) -> Any:
+        loaded = await load(*args, **options)
+        await jobs.delete(owner, job_id)
+        return loaded
+
+    monkeypatch.setattr(pool, "load", meanwhile)
+    assert await jobs.previews.look(owner, job_id, 1, None)
+    assert not list((settings.data_dir / "captions" / owner).iterdir())
+
+
+async def test_what_was_not_deleted_whole_goes_with_the_next_start(jobs: Jobs, settings: Settings) -> None:
+    owner, _ = await with_pictures(jobs, png())
+    folder = settings.data_dir / "captions"
+    for place in (folder, folder / owner):
+        (place / f"{GONE}1").mkdir()
+        (place / f"{GONE}1" / "a.png").touch()
+    await jobs.resume_left()
+    assert not list(folder.rglob(f"{GONE}*"))
+
+
+async def test_why_a_waiting_picture_cannot_be_read_does_not_make_it_a_failed_one(jobs: Jobs) -> None:
+    owner, job_id = await with_pictures(jobs, png()[:40], png()[:40])
+    for row in (1, 2):
+        with pytest.raises(ImageError):
+            await jobs.previews.look(owner, job_id, row, None)
+    with jobs.opened(owner, job_id) as job:
+        job.edit(1, "Written.")
+        job.undo_edit(1)
+        assert (job.row(1).state, job.row(1).reason != "") == (RowState.PENDING, True)
+
+
+def test_a_picture_of_a_draft_that_is_retried_waits_for_its_start(client: TestClient) -> None:
+    job_id = begin(client, *(f"{number}.png" for number in range(5)))
+    client.post(f"/captions/{job_id}/start", json={"options": WANTED, "trial": True})
+    until(client, job_id, lambda now: not now["running"])
+    assert client.post(f"/captions/{job_id}/retry", json={"which": [1]}).json() == {"count": 1}
+    now = show(client, job_id)
+    assert (now["running"], now["state"], now["counts"]["pending"]) == (False, "draft", 3)
+
+
+def test_a_zip_of_a_visitor_lists_no_more_than_can_be_looked_through(client: TestClient) -> None:
+    job_id = begin(client)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("a.png", png())
+        for number in range(5 * MEMBERS_PER_PICTURE):
+            archive.writestr(f"{number}.txt", b"")
+    answer = client.post(f"/captions/{job_id}/file", params={"name": "a.zip"}, content=packed.getvalue())
+    assert (answer.status_code, "lists 251 files" in answer.text) == (429, True)
 
 
 def test_without_a_history_the_tab_says_that_captions_go(
