@@ -177,12 +177,12 @@ def _fresh(rng: random.Random, stock: Stock, room: int, more: bool) -> tuple[Sce
     count = min(room, rng.choices((2, 3, 4, 5, 6), (44, 26, 10, 8, 12))[0])
     if rng.random() < 0.25:
         return tuple(some_scene(rng, stock) for _ in range(count))
-    make = rng.choice((
+    make = rng.choices((
         lambda: scenes.some_pictograms(rng, stock, rng.choice((1, 1, 2, 3))),
         lambda: scenes.some_shapes(rng, stock, rng.choice((1, 2, 3))),
         lambda: scenes.some_mixture(rng, stock, rng.choice((1, 2, 3))),
         lambda: plain.some_plain(rng, stock, rng.choice((1, 1, 2))),
-    ))  # fmt: skip
+    ), (4, 4, 4, 2))[0]  # fmt: skip
     made = [make() for _ in range(count)]
     if rng.random() < 0.3:
         made[1:] = [several.with_one_of(rng, stock, made[0], scene) for scene in made[1:]]
