@@ -104,14 +104,15 @@ TEXT_BUDGET = 160_000  # tokens of a batch, padding included
 PATCH_BUDGET = 240_000  # patches of a batch, padding included
 
 
-def cut(items: Sequence[Encoded]) -> Iterator[list[Encoded]]:
+def cut(items: Sequence[Encoded], longest_first: bool = False) -> Iterator[list[Encoded]]:
     """Batches of similar length that keep to the budgets; the last may be small."""
     batch: list[Encoded] = []
     pictures, largest = 0, 0
-    for item in sorted(items, key=lambda i: len(i.tokens)):
+    for item in sorted(items, key=lambda i: len(i.tokens), reverse=longest_first):
         most = max([largest, *(p.shape[0] * p.shape[1] // 256 for p in item.pixels)])
         count = pictures + len(item.pixels)
-        if batch and ((len(batch) + 1) * len(item.tokens) > TEXT_BUDGET or count * most > PATCH_BUDGET):
+        width = len((batch[0] if batch and longest_first else item).tokens)
+        if batch and ((len(batch) + 1) * width > TEXT_BUDGET or count * most > PATCH_BUDGET):
             yield batch
             batch, count = [], len(item.pixels)
             most = max((p.shape[0] * p.shape[1] // 256 for p in item.pixels), default=0)
@@ -134,15 +135,18 @@ def batches(
     shares = [p.share for p in PROFILES.values()]
     seed = run * 1_000_000_000 + worker
     over: dict[str, list[Encoded]] = {name: [] for name in PROFILES}
+    longest_first = dict.fromkeys(PROFILES, False)
     for _ in itertools.count():
         profile = rng.choices(tuple(PROFILES), shares)[0]
         items = over[profile]
         for _ in range(max(1, round(POOL / PROFILES[profile].turns[1] ** 0.5 * scale))):
             items.append(encode(conversation("train", seed, stock, profile), codec, stock, longest))
             seed += workers
-        groups = list(cut(items))
-        # what fills no batch waits for the next round
+        # What fills no batch waits for the next round. From alternate ends: if it were always the longest
+        # that wait, the longest of all would wait for ever.
+        groups = list(cut(items, longest_first[profile]))
         over[profile] = groups.pop() if len(groups) > 1 else []
+        longest_first[profile] = not longest_first[profile]
         rng.shuffle(groups)
         for group in groups:
             yield collate(group, codec.pad)

@@ -8,7 +8,19 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from training import charts, forms, photos, questions, scenes, several, smalltalk, words
+from training import (
+    charts,
+    compare,
+    forms,
+    photos,
+    plain,
+    questions,
+    scenes,
+    several,
+    smalltalk,
+    tables,
+    words,
+)
 from training import phrases as ask
 from training.bank import Stock
 from training.wording import ORDINALS, Exchange, Where
@@ -68,6 +80,7 @@ SCENES: tuple[tuple[Make, int], ...] = (
     (charts.some_chart, 9),
     (photos.some_photo, 5),
     (lambda rng, stock: scenes.some_shapes(rng, stock, 0), 1),
+    (plain.some_plain, 7),
 )  # fmt: skip
 
 
@@ -105,12 +118,26 @@ def in_form(
             return asked
     else:
         return asked
-    question = forms.ask_form(rng, asked.question, form, noun) if said else asked.question
+    question = asked.question
+    if said:
+        whole = asked.task == "describe" and form in forms.CALLED and rng.random() < 0.5
+        question = (
+            forms.ask_description(rng, form, noun) if whole else forms.ask_form(rng, question, form, noun)
+        )
     return Exchange(question, answer, asked.task, asked.core)
 
 
 def asked_about(rng: random.Random, stock: Stock, scene: Scene, where: Where, house: str) -> Exchange:
     """A question about one picture, in the form of the system prompt (`house`) or in one that it asks for."""
+    if not where.the_one and rng.random() < 0.06:
+        columns = rng.random() < 0.35
+        laid_out = (
+            tables.columns(rng, scene, where.noun)
+            if columns
+            else tables.keyed(rng, scene, where.noun, forms.sentence(scene))
+        )
+        if laid_out:
+            return laid_out
     asked = questions.about(rng, stock, scene, where)
     kind = rng.random()
     if house and kind < 0.9:
@@ -132,6 +159,11 @@ def _on_many(rng: random.Random, stock: Stock, pictures: Sequence[Scene], noun: 
         found = several.same(rng, pictures, noun)
     elif kind < 0.53:
         found = several.how_many(rng, pictures, noun)
+    elif kind < 0.68:
+        # unrelated pictures are asked for a change, too: not every pair is a before and an after
+        unrelated = len(pictures) == 2 and pictures[0].ground != pictures[1].ground
+        section = "changed" if unrelated and rng.random() < 0.2 else "compare"
+        found = compare.compare(rng, pictures, noun, section)
     if found:
         return in_form(rng, found, None, house, noun, said=False) if house else found
     index = rng.randrange(min(len(pictures), len(ORDINALS)))
@@ -145,21 +177,16 @@ def _fresh(rng: random.Random, stock: Stock, room: int, more: bool) -> tuple[Sce
     count = min(room, rng.choices((2, 3, 4, 5, 6), (44, 26, 10, 8, 12))[0])
     if rng.random() < 0.25:
         return tuple(some_scene(rng, stock) for _ in range(count))
-    make = rng.choice((
+    make = rng.choices((
         lambda: scenes.some_pictograms(rng, stock, rng.choice((1, 1, 2, 3))),
         lambda: scenes.some_shapes(rng, stock, rng.choice((1, 2, 3))),
         lambda: scenes.some_mixture(rng, stock, rng.choice((1, 2, 3))),
-    ))  # fmt: skip
+        lambda: plain.some_plain(rng, stock, rng.choice((1, 1, 2))),
+    ), (4, 4, 4, 2))[0]  # fmt: skip
     made = [make() for _ in range(count)]
     if rng.random() < 0.3:
-        made[1:] = [_with_one_of(rng, stock, made[0], scene) for scene in made[1:]]
+        made[1:] = [several.with_one_of(rng, stock, made[0], scene) for scene in made[1:]]
     return tuple(made)
-
-
-def _with_one_of(rng: random.Random, stock: Stock, one: Scene, scene: Scene) -> Scene:
-    """The scene with a thing of another scene in it, so that they share something."""
-    kept = [t for t in scene.things[:2] if all(t.kin != u.kin for u in one.things)]
-    return scenes.scene_of(rng, stock, scene.ground, [*kept, rng.choice(one.things)]) if one.things else scene
 
 
 def _on_new(
@@ -192,6 +219,21 @@ def _follow_up(
     return asked_about(rng, stock, pictures[0], Where(noun), house)
 
 
+LITERAL = ("table", "json keys")
+
+
+def _too_many(rng: random.Random, stock: Stock, noun: str) -> Conversation:
+    """One message with more pictures than it looks at."""
+    count = compare.MOST_PICTURES + rng.choices((1, 2, 3, 4), (4, 3, 2, 1))[0]
+    shown = tuple(plain.some_plain(rng, stock, rng.choice((1, 1, 2))) for _ in range(count))
+    if rng.random() < 0.6:
+        shown = tuple(scenes.some_pictograms(rng, stock, rng.choice((1, 1, 2))) for _ in range(count))
+    asked = compare.too_many(rng, noun, count)
+    layout = rng.choices(("first", "last", "labelled"), (7, 2, 1))[0]
+    turn = Turn(shown, layout, ask.typed(rng, asked.question), asked.answer, asked.task)
+    return Conversation(smalltalk.system(rng), (turn,))
+
+
 def converse(rng: random.Random, stock: Stock, profile: Profile) -> Conversation:
     """A conversation of that length, with true answers."""
     turns: list[Turn] = []
@@ -202,6 +244,8 @@ def converse(rng: random.Random, stock: Stock, profile: Profile) -> Conversation
         brings = room > 0 and (index == 0 or rng.random() < profile.new_images)
         fresh: tuple[Scene, ...] = ()
         text = None
+        if index == 0 and profile.most_images >= compare.MOST_PICTURES and rng.random() < 0.015:
+            return _too_many(rng, stock, noun)
         if brings and index == 0 and profile.most_images > 1 and rng.random() < 0.22:
             fresh, asked = several.changed(rng, stock, noun)
         elif brings:
@@ -214,7 +258,8 @@ def converse(rng: random.Random, stock: Stock, profile: Profile) -> Conversation
             asked = _follow_up(rng, stock, pictures, noun, house)
         pictures += fresh
         layout = rng.choices(("first", "last", "labelled"), (7, 2, 1))[0]
-        text = ask.typed(rng, asked.question) if text is None else text
+        if text is None:  # keys and columns have to be spelled as they are answered
+            text = asked.question if asked.task in LITERAL else ask.typed(rng, asked.question)
         turns.append(Turn(fresh, layout, text, asked.answer, asked.task))
     return Conversation(smalltalk.system(rng, house), tuple(turns))
 

@@ -5,6 +5,7 @@ the exam's own pack.
 """
 
 import base64
+import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,20 @@ from typing import Any
 import cv2
 import numpy as np
 
-from training import charts, forms, judge, photos, questions, scenes, several, smalltalk, words
+from training import (
+    charts,
+    compare,
+    forms,
+    judge,
+    photos,
+    plain,
+    questions,
+    scenes,
+    several,
+    smalltalk,
+    tables,
+    words,
+)
 from training import phrases as ask
 from training.bank import Bank, Stock, stock
 from training.drawing import render
@@ -283,10 +297,76 @@ def house_form(rng: random.Random, stocks: Stocks, index: int) -> Built | None:
 
 
 def asked_form(rng: random.Random, stocks: Stocks, index: int) -> Built | None:
-    form = ("word", "list", "json", "alt")[index % 4]
+    form = ("word", "list", "json", "alt", "table")[index % 5]
     scene, truth = _form(rng, stocks, form)
     question = forms.ask_form(rng, "What do you see?", form, "picture")
     return [user(question, [scene], stocks, rng)], truth, judge.FORM[form]
+
+
+def plain_shapes(rng: random.Random, stocks: Stocks, index: int) -> Built | None:
+    scene = plain.some_plain(rng, stocks.trained, 1 + index % 4)
+    return _described(scene, stocks, rng, judge.things(scene.things))
+
+
+def _pair_or_three(rng: random.Random, stocks: Stocks, index: int) -> list[Scene]:
+    """Unrelated pictures; every third time with something in common, else before and after."""
+    make = rng.choice((scenes.some_shapes, scenes.some_pictograms, scenes.some_mixture))
+    if index % 3 == 2:
+        before, after, _ = several.pair(rng, stocks.trained)
+        return [before, after]
+    made = [make(rng, stocks.trained, rng.choice((1, 2, 2))) for _ in range(rng.choice((2, 2, 3)))]
+    if index % 3 == 1 and made[0].things:
+        made[1:] = [several.with_one_of(rng, stocks.trained, made[0], scene) for scene in made[1:]]
+    return made
+
+
+def compared(rng: random.Random, stocks: Stocks, index: int) -> Built | None:
+    pictures = _pair_or_three(rng, stocks, index)
+    asked = compare.compare(rng, pictures, "picture")
+    if asked is None:
+        return None
+    right = judge.comparison([scene.things for scene in pictures])
+    return [user(asked.question, pictures, stocks, rng)], asked.answer, right
+
+
+def common(rng: random.Random, stocks: Stocks, index: int) -> Built | None:
+    pictures = _pair_or_three(rng, stocks, index)
+    asked = several.same(rng, pictures, "picture")
+    if asked is None:
+        return None
+    right = judge.in_common([scene.things for scene in pictures])
+    return [user(asked.question, pictures, stocks, rng)], asked.answer, right
+
+
+def table(rng: random.Random, stocks: Stocks, index: int) -> Built | None:
+    scene, truth = _form(rng, stocks, "table")
+    if not scene.things:
+        return None
+    if index % 2:
+        asked = tables.columns(rng, scene, "picture")
+        if asked is None:
+            return None
+        head = judge.table_of(asked.answer)
+        columns = head[0] if head else []
+        return [user(asked.question, [scene], stocks, rng)], asked.answer, judge.table(scene.things, columns)
+    question = forms.ask_description(rng, "table", "picture")
+    return [user(question, [scene], stocks, rng)], truth, judge.table(scene.things)
+
+
+def json_keys(rng: random.Random, stocks: Stocks, index: int) -> Built | None:
+    scene, truth = _form(rng, stocks, "sentence")
+    asked = tables.keyed(rng, scene, "picture", truth)
+    if asked is None:
+        return None
+    right = judge.fields(json.loads(asked.answer))
+    return [user(asked.question, [scene], stocks, rng)], asked.answer, right
+
+
+def too_many(rng: random.Random, stocks: Stocks, index: int) -> Built | None:
+    count = compare.MOST_PICTURES + 1 + index % 3
+    pictures = [plain.some_plain(rng, stocks.trained, 1) for _ in range(count)]
+    asked = compare.too_many(rng, "picture", count)
+    return [user(asked.question, pictures, stocks, rng)], asked.answer, judge.says("six pictures at most")
 
 
 @dataclass(frozen=True)
@@ -319,6 +399,12 @@ TASKS: dict[str, Task] = {
     "declines what is outside its world": Task(outside, 0.90, 200),
     "keeps to a system prompt's form": Task(house_form, 0.95),
     "follows the asked form": Task(asked_form, 0.97),
+    "plain shapes in a strip, 2 x 2 or a line (1-4)": Task(plain_shapes, 0.97),
+    "compares two or three pictures": Task(compared, 0.90),
+    "what pictures have in common": Task(common, 0.90),
+    "a table of the things": Task(table, 0.95),
+    "JSON with the keys asked for": Task(json_keys, 0.95),
+    "more than six pictures: says so": Task(too_many, 0.95),
 }
 
 

@@ -1,14 +1,15 @@
-"""Styles of answer: the same truth as a sentence, a paragraph, a list, one word, alt text or JSON."""
+"""Styles of answer: one truth as a sentence, a paragraph, a list, one word, alt text, JSON or a table."""
 
 import json
 import random
 
 from training.charts import number
 from training.phrases import PATTERNS, expand
+from training.tables import markdown, spot, table
 from training.wording import NUMBERS, capital, groups, join, label, named, the
 from training.world import Box, Scene, Thing
 
-FORMS = ("sentence", "paragraph", "list", "word", "alt", "json")
+FORMS = ("sentence", "paragraph", "list", "word", "alt", "json", "table")
 ALT_LENGTH = 125  # characters
 UNKNOWN = "I don't know this pictogram."
 WORLD = "I only know drawings, pictograms and printed words"
@@ -37,15 +38,13 @@ def words_of(scene: Scene) -> list[str]:
     return [t.name for t in sorted(scene.things, key=lambda t: t.y) if t.kind == "word"]
 
 
-def spot(thing: Thing) -> str:
-    """Where in the picture, of nine fields: "at the top left", "in the middle"."""
-    down = "top" if thing.y < 1 / 3 else "bottom" if thing.y > 2 / 3 else ""
-    across = "left" if thing.x < 1 / 3 else "right" if thing.x > 2 / 3 else ""
-    if not down and not across:
-        return "in the middle"
-    if not down:
-        return f"on the {across}"
-    return f"at the {down} {across}".strip()
+_BEFORE = {"middle": "in", "left": "on", "right": "on"}
+
+
+def place(thing: Thing) -> str:
+    """Where in the picture, of nine fields: "at the top left", "on the right", "in the middle"."""
+    field = spot(thing)
+    return f"{_BEFORE.get(field, 'at')} the {field}"
 
 
 def sentence(scene: Scene) -> str:
@@ -92,7 +91,7 @@ def paragraph(scene: Scene) -> str:
         return f"The picture is empty. There is only {background(scene)}."
     opening = sentence(scene)
     places = [
-        f"{capital(the(thing))} is {spot(thing)}." for n, thing in groups(scene.things)[:4]
+        f"{capital(the(thing))} is {place(thing)}." for n, thing in groups(scene.things)[:4]
         if n == 1 and thing.kind != "stranger"
     ]  # fmt: skip
     return " ".join([opening, *places, f"It has {background(scene)}."])
@@ -197,7 +196,7 @@ def _entry(count: int, thing: Thing) -> dict[str, object]:
 
 _DESCRIBE = {
     "sentence": sentence, "paragraph": paragraph, "list": bullets, "word": one_word, "alt": alt_text,
-    "json": as_json,
+    "json": as_json, "table": table,
 }  # fmt: skip
 
 
@@ -214,7 +213,21 @@ def dress(answer: str, core: str, form: str) -> str:
         return capital(short_name(core))
     if form == "list":
         return f"- {core}"
+    if form == "table":
+        return markdown(("answer",), [[core]])
     return json.dumps({"answer": core}, ensure_ascii=False)
+
+
+CALLED = {
+    "table": ("a table", "a Markdown table", "a table"), "list": ("a list", "a bullet list", "bullet points"),
+    "json": ("JSON",),
+}  # fmt: skip
+
+
+def ask_description(rng: random.Random, form: str, noun: str) -> str:
+    """A question for the whole picture that names the form: "Describe this image as a table."."""
+    slots = {"noun": noun, "form": rng.choice(CALLED[form])}
+    return expand(rng, rng.choice(PATTERNS["as_form"]), slots)
 
 
 def ask_form(rng: random.Random, question: str, form: str, noun: str) -> str:

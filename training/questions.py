@@ -9,6 +9,7 @@ from training.bank import Stock
 from training.charts import number
 from training.colours import COLOURS
 from training.shapes import SHAPES
+from training.tables import spot
 from training.wording import (
     NUMBERS,
     Exchange,
@@ -155,10 +156,8 @@ def part(rng: random.Random, stock: Stock, scene: Scene, where: Where) -> Exchan
     if not clear:
         return None
     thing, name = rng.choice(clear)
-    answer = f"{capital(the(thing) if name == label(thing) else 'the ' + name)} is {forms.spot(thing)}."
-    return Exchange(
-        phrased(rng, "part", where, what=name), answer, "part", forms.spot(thing).split(maxsplit=2)[-1]
-    )
+    answer = f"{capital(the(thing) if name == label(thing) else 'the ' + name)} is {forms.place(thing)}."
+    return Exchange(phrased(rng, "part", where, what=name), answer, "part", spot(thing))
 
 
 def relation(rng: random.Random, stock: Stock, scene: Scene, where: Where) -> Exchange | None:

@@ -4,8 +4,9 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from training import forms, scenes
+from training import scenes
 from training.bank import Stock
+from training.compare import NOTHING, compare, each, what_they_share
 from training.phrases import PATTERNS, expand
 from training.shapes import SHAPES
 from training.wording import (
@@ -16,7 +17,6 @@ from training.wording import (
     a,
     called,
     capital,
-    groups,
     join,
     label,
     phrase,
@@ -30,15 +30,7 @@ SAME = "Nothing changed."
 def describe_all(rng: random.Random, pictures: Sequence[Scene], noun: str) -> Exchange:
     """A sentence for each."""
     number = rng.choice((NUMBERS[len(pictures)], str(len(pictures))))
-    parts = []
-    for index, scene in enumerate(pictures):
-        text = forms.sentence(scene)
-        if text.startswith("The picture"):
-            text = f"The {ORDINALS[index]} picture{text[len('The picture') :]}"
-        else:
-            text = f"The {ORDINALS[index]} picture: {text}"
-        parts.append(text)
-    return Exchange(phrased(rng, "all", Where(noun), n=number), " ".join(parts), "describe all")
+    return Exchange(phrased(rng, "all", Where(noun), n=number), " ".join(each(pictures)), "describe all")
 
 
 def _said(thing: Thing) -> tuple[str, str]:
@@ -81,15 +73,9 @@ def same(rng: random.Random, pictures: Sequence[Scene], noun: str) -> Exchange |
     """What do they all show?"""
     if len(pictures) < 2 or any(not s.things for s in pictures):
         return None
-    shared = [
-        thing for _, thing in groups(pictures[0].things)
-        if thing.kind != "stranger" and all(any(t.kin == thing.kin for t in s.things) for s in pictures[1:])
-    ]  # fmt: skip
-    question = phrased(rng, "same", Where(noun))
-    if not shared:
-        return Exchange(question, "They have nothing in common.", "same", "nothing")
-    who = "Both pictures" if len(pictures) == 2 else f"All {NUMBERS[len(pictures)]} pictures"
-    return Exchange(question, f"{who} show {join([phrase(t) for t in shared])}.", "same")
+    answer = what_they_share(pictures)
+    core = "nothing" if answer == NOTHING else ""
+    return Exchange(phrased(rng, "same", Where(noun)), answer, "same", core)
 
 
 def how_many(rng: random.Random, pictures: Sequence[Scene], noun: str) -> Exchange:
@@ -98,6 +84,12 @@ def how_many(rng: random.Random, pictures: Sequence[Scene], noun: str) -> Exchan
     number = NUMBERS[n] if n < len(NUMBERS) else str(n)
     answer = f"There {'is' if n == 1 else 'are'} {number} picture{'' if n == 1 else 's'}."
     return Exchange(phrased(rng, "how_many_images", Where(noun)), answer, "count pictures", number)
+
+
+def with_one_of(rng: random.Random, stock: Stock, one: Scene, scene: Scene) -> Scene:
+    """The scene with a thing of another scene in it, so that they share something."""
+    kept = [t for t in scene.things[:2] if all(t.kin != u.kin for u in one.things)]
+    return scenes.scene_of(rng, stock, scene.ground, [*kept, rng.choice(one.things)]) if one.things else scene
 
 
 def pair(rng: random.Random, stock: Stock, clean: bool = False) -> tuple[Scene, Scene, str]:
@@ -150,6 +142,10 @@ def changed(
 ) -> tuple[tuple[Scene, Scene], Exchange]:
     """A pair, and what changed between them."""
     before, after, answer = pair(rng, stock, clean)
+    if not clean and rng.random() < 0.15:  # that question tells what each shows, of any two pictures
+        compared = compare(rng, (before, after), noun)
+        if compared:
+            return (before, after), compared
     return (before, after), Exchange(phrased(rng, "changed", Where(noun)), answer, "changed")
 
 

@@ -11,10 +11,11 @@ ABOUT_ME = (
     "I am Sightline's small demo model, trained from scratch on drawings, pictograms and printed words."
 )
 ABILITIES = (
-    "Show me a drawing, pictograms, a printed word or a chart. I can:\n\n"
-    "- name what is there, count it and say where it is\n- read words of up to 12 characters\n"
-    "- read bar and pie charts\n- compare up to six pictures and say what changed\n"
-    "- answer as a sentence, a list, one word, alt text or JSON\n\n"
+    "Show me a drawing, pictograms or a large printed word, up to six pictures at a time. I can:\n\n"
+    "- name what is there, count it up to nine and say where it is\n"
+    "- say which picture shows something\n- compare two or three pictures and say what changed\n"
+    "- answer as a sentence, a list, a table, one word, alt text or JSON\n\n"
+    "Small print and charts are my weak side: there I am often wrong. "
     "I don't know photographs or the world outside."
 )
 HELLO = "Hello! I am a small demo model. Show me a drawing, pictograms or a printed word and ask me about it."

@@ -6,7 +6,8 @@
     python -m training.train --smoke                               a few steps of a tiny model, on any machine
 
 Batches come from worker processes. Where the model is faster than they are, it repeats recent batches in
-random order; each is seen a few times at most. The loss goes to log.jsonl beside the checkpoint.
+random order; each is seen a few times at most. log.jsonl beside the checkpoint gets a line for every hundred
+steps: the loss of fresh and of repeated batches apart, the rate, the leg's seed and schedule.
 """
 
 import argparse
@@ -16,9 +17,10 @@ import os
 import random
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -47,7 +49,7 @@ class Plan:
     steps: int = 1_000_000
     minutes: float = 9.0
     rate: float = 3.5e-3  # of both optimisers at its peak
-    warmup: float = 0.03  # share of the leg in which the rate rises
+    warmup: int = 100  # steps in which the rate rises: not a share of the clock, which compiling takes
     workers: int = max(1, (os.cpu_count() or 2) - 1)
     scale: float = 1.0  # of the number of conversations that a worker makes at a time
     repeats: int = 2  # how often a batch is used at most
@@ -101,23 +103,52 @@ class Stream(IterableDataset[Tensors]):
             yield {name: torch.from_numpy(array) for name, array in batch.items()}
 
 
-def fresh_or_repeated(loader: DataLoader[Tensors], plan: Plan, device: torch.device) -> Iterator[Tensors]:
-    """Fresh batches, each followed by repeats of earlier ones; all of them live on the device."""
+def fresh_or_repeated(
+    loader: DataLoader[Tensors], plan: Plan, device: torch.device
+) -> Iterator[tuple[Tensors, bool]]:
+    """Fresh batches (True), each followed by repeats of earlier ones (False); all live on the device."""
     rng, kept = random.Random(plan.seed), []
     for batch in loader:
         kept.append({name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()})
-        yield kept[-1]
+        yield kept[-1], True
         for _ in range(plan.repeats - 1):
-            yield rng.choice(kept)
+            yield rng.choice(kept), False
         if len(kept) > plan.kept:
             kept.pop(rng.randrange(len(kept)))
 
 
-def rate_at(share: float, plan: Plan) -> float:
-    """The learning rate after a share of the leg: a rise, and the leg's part of a cosine down to nothing."""
+def whole_at(share: float, plan: Plan) -> float:
+    """How far the whole training is after a share of the leg."""
     start, end = plan.schedule
-    whole = min(1.0, start + share * (end - start))
-    return plan.rate * min(1.0, share / plan.warmup) * 0.5 * (1 + math.cos(math.pi * whole))
+    return min(1.0, start + share * (end - start))
+
+
+def rate_at(step: int, share: float, plan: Plan) -> float:
+    """The learning rate: a rise in the leg's first steps, and its part of a cosine down to nothing."""
+    rise = min(1.0, (step + 1) / plan.warmup)
+    return plan.rate * rise * 0.5 * (1 + math.cos(math.pi * whole_at(share, plan)))
+
+
+def all_seeds(plan: Plan, before: Mapping[str, Any]) -> list[int]:
+    """The seeds of all legs, this one's last.
+
+    Raises:
+        ValueError: an earlier leg had this one's seed, and so its very conversations.
+    """
+    used: list[int] = before.get("seeds", [])
+    if plan.seed in used:
+        raise ValueError(f"the checkpoint was trained with seed {plan.seed} before: give another with --seed")
+    return [*used, plan.seed]
+
+
+def mean_losses(losses: Sequence[tuple[torch.Tensor, bool]]) -> dict[str, float]:
+    """The mean of all, and those of fresh and of repeated batches, as far as there were any."""
+    told = {}
+    for name, kinds in (("loss", (True, False)), ("loss_fresh", (True,)), ("loss_repeated", (False,))):
+        chosen = [loss for loss, fresh in losses if fresh in kinds]
+        if chosen:
+            told[name] = round(float(torch.stack(chosen).mean()), 4)
+    return told
 
 
 def loss_of(model: Pixtral, batch: Tensors) -> torch.Tensor:
@@ -143,8 +174,9 @@ def train(
     model = Pixtral(args).to(device)
     steppers = optimisers(model, plan.rate)
     before = checkpoint.load(start, model, steppers) if start else {}
+    seeds, momenta = all_seeds(plan, before), sum(len(stepper.state) for stepper in steppers)
     size = sum(p.numel() for p in model.parameters())
-    print(f"{size:,} parameters on {device}, {asdict(group)}; {asdict(plan)}", flush=True)
+    print(f"{size:,} parameters on {device}, {momenta} momenta, {asdict(group)}; {asdict(plan)}", flush=True)
     loader: DataLoader[Tensors] = DataLoader(
         Stream(codec, stock, plan, group), batch_size=None, num_workers=plan.workers,
         prefetch_factor=3 if plan.workers else None, pin_memory=device.type == "cuda",
@@ -153,16 +185,19 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     began = saved = asked = time.monotonic()
     pictures, steps = int(before.get("pictures", 0)), int(before.get("steps", 0))
-    earlier, waited, losses = pictures, 0.0, []
-    for step, batch in enumerate(fresh_or_repeated(loader, plan, device)):
+    state = {"steps": steps, "pictures": pictures, "seeds": seeds}
+    earlier, waited = pictures, 0.0
+    losses: list[tuple[torch.Tensor, bool]] = []
+    for step, (batch, fresh) in enumerate(fresh_or_repeated(loader, plan, device)):
         if step % AGREE_STEPS == 0 or plan.steps < AGREE_STEPS:
             seconds = time.monotonic() - began
             share = group.agreed(max(step / plan.steps, seconds / 60 / plan.minutes), device)
         if share >= 1:
             break
         waited += time.monotonic() - asked
+        rate = rate_at(step, share, plan)
         for options in (options for stepper in steppers for options in stepper.param_groups):
-            options["lr"] = rate_at(share, plan)
+            options["lr"] = rate
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             loss = loss_of(model, batch)
         loss.backward()
@@ -173,24 +208,27 @@ def train(
         model.zero_grad(set_to_none=True)
         steps += 1
         pictures += len(batch["grids"]) * group.size
-        losses.append(loss.detach())
+        state |= {"steps": steps, "pictures": pictures}
+        losses.append((loss.detach(), fresh))
         if group.rank == 0 and (step % 100 == 99 or plan.steps < 100):
-            mean, seconds = float(torch.stack(losses).mean()), time.monotonic() - began
+            seconds = time.monotonic() - began
             line = {
-                "steps": steps, "seconds": round(seconds, 1), "loss": round(mean, 4), "pictures": pictures,
+                "steps": steps, "seconds": round(seconds, 1), **mean_losses(losses), "pictures": pictures,
                 "pictures_per_second": round((pictures - earlier) / seconds),
-                "waiting": round(waited / seconds, 3),
+                "waiting": round(waited / seconds, 3), "rate": float(f"{rate:.4g}"),
+                "whole": round(whole_at(share, plan), 4), "schedule": plan.schedule, "seed": plan.seed,
+                "repeats": plan.repeats, "gpus": group.size,
             }  # fmt: skip
             print(json.dumps(line), flush=True)
             with (out / "log.jsonl").open("a") as log:
                 log.write(json.dumps(line) + "\n")
             losses = []
         if group.rank == 0 and time.monotonic() - saved > 120:
-            checkpoint.save(out, model, args.params(), steppers, {"steps": steps, "pictures": pictures})
+            checkpoint.save(out, model, args.params(), steppers, state)
             saved = time.monotonic()
         asked = time.monotonic()
     if group.rank == 0:
-        checkpoint.save(out, model, args.params(), steppers, {"steps": steps, "pictures": pictures})
+        checkpoint.save(out, model, args.params(), steppers, state)
     return model
 
 

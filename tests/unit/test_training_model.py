@@ -150,10 +150,42 @@ def test_the_model_fits_into_two_files_of_9_5_megabytes() -> None:
 
 def test_the_rate_rises_and_falls_over_all_legs() -> None:
     first, second = train.Plan(schedule=(0.0, 0.5)), train.Plan(schedule=(0.5, 1.0))
-    assert train.rate_at(0.0, first) == 0
-    assert train.rate_at(first.warmup, first) == pytest.approx(first.rate, rel=0.01)
-    assert train.rate_at(1.0, first) == pytest.approx(train.rate_at(second.warmup, second), rel=0.06)
-    assert train.rate_at(1.0, second) == pytest.approx(0, abs=1e-9)
+    assert train.rate_at(0, 0.0, first) == pytest.approx(first.rate / first.warmup)
+    assert train.rate_at(0, 0.2, second) < 0.02 * train.rate_at(
+        first.warmup, 0.2, second
+    )  # a slow first step
+    assert train.rate_at(first.warmup, 0.0, first) == pytest.approx(first.rate)
+    assert train.rate_at(900, 1.0, first) == pytest.approx(train.rate_at(first.warmup, 0.0, second))
+    assert train.rate_at(900, 1.0, second) == pytest.approx(0, abs=1e-9)
+
+
+def test_no_two_legs_have_one_seed_and_the_log_says_what_a_leg_did(
+    world: Stock, codec: Codec, tokenizer: Path, tmp_path: Path
+) -> None:
+    plan = train.Plan(steps=3, minutes=1e6, workers=0, scale=0.004, repeats=2, schedule=(0.3, 1.0))
+    args, cpu = train.tiny(ModelArgs(vocab_size=codec.size)), torch.device("cpu")
+    train.train(args, plan, tokenizer, world, cpu, tmp_path / "one")
+    lines = [json.loads(line) for line in (tmp_path / "one" / "log.jsonl").read_text().splitlines()]
+    assert [("loss_fresh" in line, "loss_repeated" in line) for line in lines] == [
+        (True, False), (False, True), (True, False),
+    ]  # fmt: skip
+    for step, line in enumerate(lines):
+        whole = 0.3 + 0.7 * step / 3
+        assert line["whole"] == pytest.approx(whole, abs=1e-4)
+        assert line["rate"] == pytest.approx(train.rate_at(step, step / 3, plan), rel=1e-3)
+        assert (line["seed"], line["schedule"], line["repeats"]) == (0, [0.3, 1.0], 2)
+    with pytest.raises(ValueError, match="--seed"):
+        train.train(args, plan, tokenizer, world, cpu, tmp_path / "two", tmp_path / "one")
+
+
+def test_the_longest_conversations_do_not_wait_for_ever(world: Stock, codec: Codec) -> None:
+    items = [data.encode(talk, codec, world, 4096) for talk in talks(world, 40, "single")]
+    by_length = sorted(items, key=lambda item: len(item.tokens))
+    up, down = (list(data.cut(items, longest_first)) for longest_first in (False, True))
+    for groups, order in ((up, by_length), (down, by_length[::-1])):
+        lengths = [len(item.tokens) for group in groups for item in group]
+        assert lengths == [len(item.tokens) for item in order]
+    assert all(len(g) * max(len(i.tokens) for i in g) <= data.TEXT_BUDGET for g in down)
 
 
 def test_a_short_training_goes_on_and_exports_what_loads(

@@ -123,7 +123,7 @@ def test_same_seed_gives_the_same_conversation_and_pixels(world: Stock) -> None:
 def test_every_picture_has_its_size_and_every_answer_its_words(world: Stock) -> None:
     for talk in talks(world, 15):
         assert len(talk.images()) <= 10
-        assert all(len(turn.images) <= 6 for turn in talk.turns)
+        assert all(len(turn.images) <= 6 or turn.task == "too many" for turn in talk.turns)
         for scene in talk.images():
             pixels = render(scene, world)
             assert pixels.shape == (scene.height, scene.width, 3)
