@@ -14,7 +14,6 @@ from backend.types import ChatRequest, Image, Message, Part, Sampling, Text
 
 CONTINUE = "continue_final_message"
 BEGIN = "add_generation_prompt"
-NOT_OPENAIS = frozenset({CONTINUE, BEGIN})
 SAMPLING_FIELDS = ("temperature", "top_p", "seed")
 OPTIONAL_FIELDS = ("stream_options", "response_format", *SAMPLING_FIELDS)
 # For servers that always begin a new answer: what was cut is then one of two.

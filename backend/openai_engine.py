@@ -9,14 +9,15 @@ import dataclasses
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing
-from typing import Any
+from typing import Any, cast
 
 import httpx2
 import openai
+import orjson
 
 from backend import engine_errors, token_count
 from backend.answer import MAX_LINE_BYTES, Progress, Seam, read_lines, read_together
-from backend.dialect import NOT_OPENAIS, Dialect, learn, wire_body
+from backend.dialect import Dialect, learn, wire_body
 from backend.engine_errors import Peer, Refusal
 from backend.errors import EngineError
 from backend.model_list import owner_of_models, read_llamacpp_props, read_models, read_ollama_show
@@ -39,6 +40,10 @@ MAX_PATIENCE_S = 60.0  # longer than that nobody watches a countdown
 MAX_ANSWER_BYTES = 4 * 2**20  # of a list of models, or of an error; a chat is bounded as it streams
 OLLAMA_MODELS = 50  # each is asked for by itself
 CHAT_PATH = "/chat/completions"
+END_S = 0.2  # in which a body ends whose answer is over
+# Servers close what has rested for 5 s (uvicorn, and vLLM with it): nothing is sent into a connection that
+# is being closed. How many there are at once, whoever asks has decided before (admission.py, pace.py).
+CONNECTIONS = httpx2.Limits(keepalive_expiry=4.0)
 NO_KEY = "none"  # the SDK insists on one; the client takes it out again
 PREFILLING = ("vllm", "sglang")  # whose servers go on with an answer that was begun
 DIALECT_STATUS = (400, 422, 500)  # llama.cpp says 500 to what its template does not take
@@ -48,7 +53,6 @@ SSE_FIELDS = (b"data", b"event", b"id", b"retry", b"")  # WHATWG HTML, 9.2; a co
 SENT_HEADERS = frozenset(
     {"host", "accept", "accept-encoding", "connection", "user-agent", "authorization"}
     | {"content-type", "content-length", "transfer-encoding"}
-    | {"x-stainless-raw-response"}  # by which the SDK knows later how the answer is wanted
 )
 
 
@@ -78,8 +82,6 @@ class OpenAIEngine:
             max_retries=0,
             timeout=timeout,
         )
-        # The SDK imports what it needs for chats when it is asked for it: not at somebody's first message.
-        self._chat = self._client.chat.completions.with_streaming_response
         self._server = server
         self._peer = Peer(server.name, bool(server.api_key), idle_timeout_s)
         self._idle_timeout_s = idle_timeout_s
@@ -146,9 +148,9 @@ class OpenAIEngine:
         cut = request.messages[-1] if request.continues else None
         async with AsyncExitStack() as stack:
             while True:
-                body = await _wire_body(request, dialect)
+                body, data = await _encoded(request, dialect, self._extra)
                 try:
-                    response = await self._open(stack, body)
+                    response = await self._open(stack, data, request.on_sent)
                     break
                 except openai.APIStatusError as error:
                     refusal = _refusal(error)
@@ -168,8 +170,8 @@ class OpenAIEngine:
             ignored = dialect.ignored(request.sampling)
             progress = Progress(started, self._peer)
             seam = Seam(cut, dialect.prefills) if cut is not None else None
-            del body, request  # with their pictures, which nobody needs while the answer streams
-            stack.enter_context(read_together(response.http_response.extensions.get("network_stream")))
+            del body, data, request  # with their pictures, which nobody needs while the answer streams
+            stack.enter_context(read_together(response.extensions.get("network_stream")))
             async with aclosing(self._read(response, progress)) as events:
                 async for event in events:
                     yield event if seam is None else seam.join(event)
@@ -181,27 +183,36 @@ class OpenAIEngine:
             )
         yield Finished(dataclasses.replace(stats, ignored=ignored))
 
-    async def _open(self, stack: AsyncExitStack, body: dict[str, Any]) -> Any:
-        """The response once its headers are there.
+    async def _open(self, stack: AsyncExitStack, data: bytes, on_sent: Callable[[], None]) -> httpx2.Response:
+        """The response to this body once its headers are there.
 
         Raises:
             openai.APIStatusError: the server refused.
             EngineError: there is no server, or it does not begin.
         """
-        # The SDK's own stream builds a model of every chunk, which costs ten times what reading its JSON
-        # does, in a process where vLLM's server needs the time.
-        own = {name: value for name, value in body.items() if name in NOT_OPENAIS}
-        known: Any = {name: value for name, value in body.items() if name not in own}
-        opening = self._chat.create(**known, extra_body={**self._extra, **own})
+        # The SDK sends it and names the errors. It is not given the fields: of each picture it would look
+        # through all types of a part, and write them all down on the event loop. Nor is it asked for its
+        # stream, which builds a model of every chunk: ten times what reading its JSON costs, in a process
+        # where vLLM's server needs the time.
+        opening = self._client.post(
+            CHAT_PATH,
+            cast_to=httpx2.Response,
+            content=_told(data, on_sent),
+            options={"headers": {"Content-Length": str(len(data))}},
+            stream=True,
+            stream_cls=openai.AsyncStream[Any],
+        )
         try:
             async with asyncio.timeout(self._idle_timeout_s):
-                return await stack.enter_async_context(opening)
+                response = cast(httpx2.Response, await opening)
         except TimeoutError as error:
             raise engine_errors.stalled(self._peer, begun=False) from error
         except (openai.APIConnectionError, httpx2.HTTPError) as error:
             raise engine_errors.connection_error(error, self._peer) from error
+        stack.push_async_callback(response.aclose)
+        return response
 
-    async def _read(self, response: Any, progress: Progress) -> AsyncGenerator[Event, None]:
+    async def _read(self, response: httpx2.Response, progress: Progress) -> AsyncGenerator[Event, None]:
         """The events of an answer that has begun.
 
         What comes are server-sent events (WHATWG HTML, 9.2); servers of this API write each into one line.
@@ -210,7 +221,7 @@ class OpenAIEngine:
         try:
             clock = asyncio.get_running_loop().time
             last = clock()  # when the answer last grew: comments that keep a connection alive are no answer
-            async with aclosing(read_lines(response.iter_bytes())) as lines:
+            async with aclosing(read_lines(response.aiter_bytes())) as lines:
                 while True:
                     async with asyncio.timeout_at(last + self._idle_timeout_s):
                         line = await anext(lines, None)
@@ -223,6 +234,7 @@ class OpenAIEngine:
                         continue
                     begun = True
                     if data.strip() == b"[DONE]":
+                        await _read_out(lines)
                         break
                     for event in progress.take(read_json(data)):
                         last = clock()
@@ -235,7 +247,7 @@ class OpenAIEngine:
             if not progress.is_whole:
                 raise engine_errors.lost(self._peer, begun=progress.has_begun) from error
 
-    async def _whole(self, line: bytes, lines: AsyncIterator[bytes], response: Any) -> bytes:
+    async def _whole(self, line: bytes, lines: AsyncIterator[bytes], response: httpx2.Response) -> bytes:
         """The rest of a body that is one JSON object.
 
         Raises:
@@ -255,11 +267,32 @@ class OpenAIEngine:
         return bytes(whole)
 
 
-async def _wire_body(request: ChatRequest, dialect: Dialect) -> dict[str, Any]:
-    """The request as JSON; in a thread where there are pictures, of which 50 take a second."""
+async def _told(data: bytes, on_sent: Callable[[], None]) -> AsyncGenerator[bytes, None]:
+    """A body that tells when it has been sent."""
+    yield data
+    on_sent()
+
+
+async def _read_out(lines: AsyncIterator[bytes]) -> None:
+    """Read the body to its end: only then its connection is used again."""
+    with contextlib.suppress(TimeoutError, ValueError, httpx2.HTTPError):
+        async with asyncio.timeout(END_S):
+            async for _ in lines:
+                pass
+
+
+async def _encoded(
+    request: ChatRequest, dialect: Dialect, extra: Mapping[str, Any]
+) -> tuple[dict[str, Any], bytes]:
+    """The request, and its JSON with the ``extra`` fields; in a thread where there are pictures to encode."""
+
+    def encode() -> tuple[dict[str, Any], bytes]:
+        body = wire_body(request, dialect)
+        return body, orjson.dumps({**body, **extra})
+
     if any(isinstance(part, Image) for message in request.messages for part in message.parts):
-        return await asyncio.to_thread(wire_body, request, dialect)
-    return wire_body(request, dialect)
+        return await asyncio.to_thread(encode)
+    return encode()
 
 
 def _refusal(error: openai.APIStatusError) -> Refusal:
@@ -285,7 +318,7 @@ def _learned(dialect: Dialect, refusal: Refusal, body: dict[str, Any]) -> Dialec
 def _network_client(server: Server, timeout: httpx2.Timeout) -> httpx2.AsyncClient:
     """A client that follows no redirect, so that neither key nor pictures go where they were not sent."""
     hooks: dict[str, list[Callable[..., Any]]] = {"request": [_header_hook(server)], "response": [_bound]}
-    return httpx2.AsyncClient(timeout=timeout, follow_redirects=False, event_hooks=hooks)
+    return httpx2.AsyncClient(timeout=timeout, limits=CONNECTIONS, follow_redirects=False, event_hooks=hooks)
 
 
 async def _bound(response: httpx2.Response) -> None:

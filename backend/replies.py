@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from backend.admission import Ticket
 from backend.engine import Engine
-from backend.errors import LimitError, NotFoundError, SightlineError
+from backend.errors import AnsweringError, NotFoundError, SightlineError
 from backend.store import Store
 from backend.types import (
     ChatRequest,
@@ -28,6 +28,7 @@ SAVE_EVERY_S = 1.0
 SAVE_AGAIN_S, SAVE_TRIES = 5.0, 720  # at its end, where the disk refuses: for an hour
 HEARTBEAT_S = 0.4  # how often a watcher hears of a reply of which nothing comes
 ARRIVE_S = 5.0  # within which the page that asked comes to watch
+SENDING_S = 0.05  # how long the page waits for the engine to have the request
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ class Reply:
         self.ticket = asked.ticket.take()
         self._owner = owner
         self._changed = asyncio.Event()
-        self.begun = asyncio.Event()  # the engine is asked, or it will take a while until it is
+        self.begun = asyncio.Event()  # the engine has the request, or it will take a while until it has
         self._watchers = 0
         self._grace_s = grace_s
         self._leaving: asyncio.Task[None] | None = None
@@ -219,8 +220,8 @@ class Reply:
             self._begin()
         if self.draft.place:
             self._show(replace(self.draft, place=0))
-        request = await asked.request()
-        self._begin()
+        request = replace(await asked.request(), on_sent=self._begin)
+        asyncio.get_running_loop().call_later(SENDING_S, self._begin)
         events = self._engine.stream(request)
         del request  # with its pictures
         async with aclosing(events):
@@ -319,11 +320,12 @@ class Replies:
         """Keep others from starting a reply in this chat while one is being prepared.
 
         Raises:
-            LimitError: a reply grows there, or is being prepared.
+            AnsweringError: a reply grows there, or is being prepared.
         """
         key = (owner, chat_id)
         if key in self._growing or key in self._claimed:
-            raise LimitError("This chat is still being answered.", "Wait for the end, or press Stop.")
+            what = "This chat is still being answered, here or in another window."
+            raise AnsweringError(what, "Try again at the end of that answer.")
         self._claimed.add(key)
         try:
             yield

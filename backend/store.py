@@ -48,6 +48,7 @@ from backend.store_rows import (
     message_images,
     name_of,
     new_id,
+    next_position,
     not_found,
     storable,
     stored,
@@ -242,8 +243,12 @@ class Store:
                 is stored.
         """
         with self._files.writing() as (session, write_file):
-            chat = (begin_chat if is_new else chat_row)(session, owner, chat_id)
-            check_messages(chat, 2, max_messages)
+            if is_new:
+                chat, count, place = begin_chat(session, owner, chat_id), 0, 0
+            else:
+                chat = chat_row(session, owner, chat_id)
+                count, place = chat.message_count, next_position(session, chat)
+            check_messages(count + 2, max_messages)
             check_room(session, self._limits, owner, images, len(text))
             if instead_of:
                 chat.leaf_id = before_question(session, chat, instead_of)
@@ -254,11 +259,10 @@ class Store:
                 check_images(len(images) + earlier, max_images)
             for image in images:
                 write_file(image)
-            question = append(session, chat, "user", MessageStatus.COMPLETE, model)
+            question = append(session, chat, "user", MessageStatus.COMPLETE, model, position=place)
             question.text = storable(text)
             question.images = message_images(session, images)
-            after = question.position + 1
-            reply = append(session, chat, "assistant", MessageStatus.STREAMING, model, position=after)
+            reply = append(session, chat, "assistant", MessageStatus.STREAMING, model, position=place + 1)
             chat.title = chat.title or title_of(question.text)
             beside = versions(all_rows(session, chat))[question.id] if instead_of else ()
             return stored(question, beside), stored(reply)

@@ -159,7 +159,7 @@ class Branches:
             check_room(session, self._limits, owner, (), 0)
             chat.leaf_id = last.parent_id
             if last.text or last.reasoning or is_followed(session, last):
-                check_messages(chat, 1, max_messages)
+                check_messages(chat.message_count + 1, max_messages)
             else:
                 session.delete(last)  # flushed when append() asks for the last position
             reply = append(session, chat, "assistant", MessageStatus.STREAMING, model)
@@ -266,7 +266,7 @@ class Branches:
             has_own_words = chat.title == first_words(session, chat)
             query = select(MessageRow).where(MessageRow.owner == owner, MessageRow.chat_id == chat_id)
             gone = session.scalars(query.where(MessageRow.deleted_at == row.deleted_at)).all()
-            check_messages(chat, len(gone), max_messages)
+            check_messages(chat.message_count + len(gone), max_messages)
             for one in gone:
                 one.deleted_at = None
             chat.leaf_id = newest_leaf(all_rows(session, chat), row.id)

@@ -126,9 +126,9 @@ def check_seen(chat: ChatRow, seen: str) -> None:
         )
 
 
-def check_messages(chat: ChatRow, more: int, max_messages: int) -> None:
-    """Raise LimitError where so many more would be too much for the chat, with all its branches."""
-    if chat.message_count + more > max_messages:
+def check_messages(messages: int, max_messages: int) -> None:
+    """Raise LimitError where a chat would have so many, with all its branches."""
+    if messages > max_messages:
         raise LimitError(
             f"A chat can have {max_messages} messages, and this one is full.",
             "Start a new chat; whoever runs this server can allow more with --max-chat-messages.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -67,6 +68,7 @@ class ChatRequest:
 
     ``in_one_piece``: nobody watches the answer grow, so it comes at its end, which costs its server less.
     ``continues``: the last message is a reply of the model's own, with which the answer is to go on.
+    ``on_sent`` is called once the engine has it all.
     """
 
     model: str
@@ -75,6 +77,7 @@ class ChatRequest:
     continues: bool = False
     schema: str = ""
     in_one_piece: bool = False
+    on_sent: Callable[[], None] = field(default=lambda: None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,7 @@ class FakeEngine:
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         self.requests.append(request)
+        request.on_sent()
         assert self._answers, "the engine was asked more often than the test foresaw"
         answer = self._answers.popleft()
         answer.request = request

@@ -1,5 +1,6 @@
 """Launching the page, waiting for the end, and stopping cleanly."""
 
+import gc
 import logging
 import os
 import signal
@@ -27,6 +28,7 @@ from backend.replies import Replies
 from backend.router import Router
 from backend.start import StartPlan
 from backend.store import Store
+from backend.store_disk import has_chats
 from backend.types import EngineState
 from backend.vllm_log import prepare_log
 from ui import api, growing
@@ -74,7 +76,9 @@ HEAD = """
 <script src="sightline/pictures.js" defer></script>
 <script src="sightline/drafts.js" defer></script>
 <script src="sightline/names.js" defer></script>
+<script src="sightline/captions-words.js" defer></script>
 <script src="sightline/captions-form.js" defer></script>
+<script src="sightline/captions-previews.js" defer></script>
 <script src="sightline/captions-tab.js" defer></script>
 <script src="sightline/captions.js" defer></script>
 """
@@ -177,12 +181,12 @@ def serve(settings: Settings, plan: StartPlan) -> None:
     )
     try:
         console.info("Sightline is at %s", address(settings))
-        if key:
-            console.info("OpenAI's API is at %s%s, for whoever sends the key.", address(settings), api.ROOT)
-        for line in (*plan.lines, *access_lines(settings, bool(token))):
+        access = access_lines(settings, has_token=bool(token), has_api=bool(key))
+        for line in (*plan.lines, *access, *hidden_lines(settings)):
             console.info(line)
         operators.open()
         pictures.start()
+        spare_collector()  # before a model loads, of which nothing may stay behind when it is started anew
         if engine is not None:
             engine.start()
         retention.keep(stopped, (*retention.steps(settings, store), uploads.sweep))
@@ -192,6 +196,16 @@ def serve(settings: Settings, plan: StartPlan) -> None:
         store.close()
     if report.refused is not None:
         raise report.refused
+
+
+def spare_collector() -> None:
+    """Leave out of the garbage collector's rounds what is there already, which stays until the end.
+
+    Modules and the page are some hundred thousand objects. To go through them takes 0.2 s, in which nobody's
+    reply grows.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def open_store(settings: Settings) -> Store:
@@ -323,14 +337,27 @@ def launch(
     page.app.api_info = page.get_api_info()  # type: ignore[assignment]
 
 
-def access_lines(settings: Settings, has_token: bool) -> list[str]:
+def access_lines(settings: Settings, *, has_token: bool, has_api: bool) -> list[str]:
     """What the person who starts the app reads about who may do what."""
+    lines = []
+    if has_api:
+        lines.append(f"OpenAI's API is at {address(settings)}{api.ROOT}, for whoever sends the key.")
     if settings.auth is None:
-        return [f"Operators open /?{QUERY}=… with the token of {FIXED_TOKEN}."] if has_token else []
-    lines = ["People log in with the accounts of --auth; each of them is an operator."]
+        return lines + [f"Operators open /?{QUERY}=… with the token of {FIXED_TOKEN}."] * has_token
+    lines.append("People log in with the accounts of --auth; each of them is an operator.")
     if others_may_read(settings.auth):
         lines.append("Every user of this machine can read the passwords: run chmod 600 on the accounts file.")
     return lines
+
+
+def hidden_lines(settings: Settings) -> list[str]:
+    """What the person who starts the app reads of chats that are there and that nobody is shown."""
+    if settings.keeps_history or not has_chats(settings.data_dir):
+        return []
+    return [
+        f"Chats of before lie in {settings.data_dir.resolve()} and are not shown, as none are kept now. "
+        "Start with --history on (SIGHTLINE_HISTORY=on) to show and keep them."
+    ]
 
 
 def address(settings: Settings) -> str:

@@ -23,10 +23,11 @@ from backend.captioning.job_file import JobFile, Which
 from backend.captioning.job_tables import explained
 from backend.captioning.left import FILE, find_left, settle
 from backend.captioning.pace import Speed
+from backend.captioning.previews import Previews
 from backend.captioning.runner import Runner
 from backend.captioning.sources import Roots, addresses, archive, safe_name, scan, unique
 from backend.captioning.values import Counts, Existing, Found, JobInfo, JobSpec, JobState, Kind
-from backend.errors import InputError, LimitError, NotFoundError, SightlineError
+from backend.errors import ClosingError, InputError, LimitError, NotFoundError, SightlineError
 from backend.fetch import Fetcher
 from backend.picture_pool import PicturePool
 from backend.router import Router
@@ -79,6 +80,7 @@ class Jobs:
         self._pictures = pictures
         self._fetcher = fetcher
         self._visitors = visitors
+        self.previews = Previews(self.opened, pictures, fetcher)
         self._running: dict[tuple[str, str], _Running] = {}
         self._adding = threading.Lock()
         self._creating = asyncio.Lock()
@@ -208,6 +210,8 @@ class Jobs:
                 running.again = False
                 running.runner = self._runner(running.who, running.job, model, None)
                 await running.runner.run()
+        except ClosingError:
+            log.info("A captioning job goes on when the app does")
         except SightlineError as error:
             log.warning("A captioning job stopped: %s", error)
             with suppress(SightlineError):

@@ -8,7 +8,7 @@ import ssl
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ import trustme
 from fault_plays import (
     ANSWER,
     BUSY,
+    DONE,
     FAULTS,
     PARTIAL,
     PATH,
@@ -494,6 +495,68 @@ async def test_stall_that_ends_in_time_is_none(server: FaultServer, engine: Open
     assert isinstance(seen[-1], Finished)
 
 
+# Connections.
+
+
+async def test_it_is_told_when_a_server_has_the_whole_request_before_it_answers(
+    engine: OpenAIEngine, server: FaultServer
+) -> None:
+    sent = asyncio.Event()
+    asked = replace(request("stall-before-head"), on_sent=sent.set)
+
+    async with aclosing(engine.stream(asked)) as events:
+        first = asyncio.create_task(anext(events))
+        async with asyncio.timeout(PATIENCE_S):
+            await sent.wait()
+        call = await asyncio.to_thread(server.wait_for_chat)
+
+        assert call.model == "stall-before-head"
+        assert not call.written
+        first.cancel()
+        await asyncio.wait({first})
+
+
+async def test_a_connection_is_used_again_once_its_answer_has_come_to_its_end(
+    engine: OpenAIEngine, server: FaultServer
+) -> None:
+    before = server.connections
+
+    for _ in range(3):
+        await answer(engine)
+
+    assert server.connections == before + 1
+
+
+async def test_a_body_that_goes_on_after_its_answer_holds_nobody_up() -> None:
+    async def whole_but_open(call: Call) -> None:
+        await call.begin()
+        await call.send(*ANSWER.events(), DONE)
+        await call.hold()
+
+    with serve({"open": whole_but_open}) as server:
+        async with engine_at(server.url, idle_timeout_s=PATIENCE_S * 6) as engine:
+            async with asyncio.timeout(PATIENCE_S):
+                assert await answer(engine, "open") == TEXT
+            assert await happens(server.chats()[0].left)
+
+
+async def test_as_many_answers_stream_at_once_as_are_asked_for() -> None:
+    many = 120
+
+    async def held(call: Call) -> None:
+        await call.begin()
+        await call.hold()
+        await call.send(*ANSWER.events())
+
+    with serve({"held": held}) as server:
+        async with engine_at(server.url) as engine:
+            asked = [asyncio.create_task(answer(engine, "held")) for _ in range(many)]
+            await asyncio.to_thread(server.wait_for_chat, many)
+            for call in server.chats():
+                call.go_on()
+            assert set(await asyncio.gather(*asked)) == {TEXT}
+
+
 # The key.
 
 
@@ -512,7 +575,7 @@ async def test_key_goes_to_its_server_and_no_other_header_does(
     sent = {name: value for call in server.calls for name, value in call.headers.items()}
     assert "secret" not in str(sent)
     further = {name for name in sent if name.startswith(("openai-", "x-stainless"))}
-    assert further <= {"x-stainless-raw-response"}
+    assert not further
 
 
 async def test_server_without_a_key_gets_none(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -155,15 +155,48 @@ async def test_nothing_that_came_is_held(
     assert not any(waits)
 
 
-async def test_a_reply_has_begun_once_the_engine_is_asked(asked: Question, engine: FakeEngine) -> None:
+class Unhurried(FakeEngine):
+    """Has a request for a while before it says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.has_all = asyncio.Event(), asyncio.Event()
+
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
+        self.asked.set()
+        await self.has_all.wait()
+        async with aclosing(super().stream(request)) as events:
+            async for event in events:
+                yield event
+
+
+async def test_a_reply_has_begun_once_the_engine_has_the_request(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SENDING_S", 3600.0)
+    engine = Unhurried()
     engine.will_answer(asyncio.Event())
 
-    reply = asked.start()
+    reply = Question(store, engine).start()
+    await engine.asked.wait()
     assert not reply.begun.is_set()
+
+    engine.has_all.set()
+    await reply.begun.wait()
+    assert engine.requests == [REQUEST]
+    await reply.stop()
+
+
+async def test_nobody_waits_long_for_an_engine_to_have_the_request(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SENDING_S", 0.0)
+    engine = Unhurried()
+
+    reply = Question(store, engine).start()
     await reply.begun.wait()
 
-    await asyncio.sleep(0)
-    assert engine.requests == [REQUEST]
+    assert not engine.requests
     await reply.stop()
 
 

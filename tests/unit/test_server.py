@@ -1,5 +1,6 @@
 """The app's own routes, and what is looked at before the page is launched."""
 
+import gc
 import hashlib
 import json
 import socket
@@ -24,10 +25,11 @@ from backend.inprocess import InProcessEngine
 from backend.metrics import Metrics
 from backend.router import Router
 from backend.store import Store
+from backend.store_disk import DATABASE
 from backend.types import Capabilities, EngineState, Image, ModelInfo
 from ui.operators import OPERATOR_COOKIE, TRIES_PER_MINUTE, Operators
 from ui.routes import WEB, routes, words
-from ui.server import EngineReport, check_port, launch, link
+from ui.server import EngineReport, check_port, hidden_lines, launch, link, spare_collector
 from ui.visitors import ACCOUNT, COOKIE, account_owner, new_secret, owner_behind, owner_of
 
 MODELS = (ModelInfo("owner/one"), ModelInfo("owner/two"))
@@ -307,6 +309,24 @@ def test_the_link_is_one_that_can_be_opened(host: str, address: str) -> None:
     assert link(host, 7860) == address
 
 
+def test_chats_of_before_that_nobody_is_shown_are_told(store: Store, settings: Settings) -> None:
+    brief = settings.model_copy(update={"history": "off"})
+    assert hidden_lines(brief) == []  # a database without a chat
+    owner = owner_of({COOKIE: new_secret()}) or ""
+    chat = store.create_chat(owner)
+    (line,) = hidden_lines(brief)
+    assert str(settings.data_dir) in line
+    assert "--history on" in line
+    assert hidden_lines(settings) == []
+    store.delete_chat(owner, chat.id)
+    assert hidden_lines(brief) == []
+    nowhere = brief.model_copy(update={"data_dir": settings.data_dir / "other"})
+    assert hidden_lines(nowhere) == []
+    (settings.data_dir / "other").mkdir()
+    (settings.data_dir / "other" / DATABASE).write_bytes(b"written by something else, or damaged")
+    assert len(hidden_lines(nowhere)) == 1
+
+
 def test_the_pages_files_are_where_the_server_looks() -> None:
     assert {"page.css", "page.js", "icon.svg"} <= {file.name for file in WEB.iterdir()}
 
@@ -325,6 +345,19 @@ def changes(*states: EngineState | SightlineError) -> tuple[EngineReport, list[s
         now = EngineState.FAILED if error else state
         report(cast(InProcessEngine, SimpleNamespace(state=now, error=error)))
     return report, ends
+
+
+def test_what_the_start_has_made_is_not_gone_through_again() -> None:
+    made: list[object] = []
+    try:
+        spare_collector()
+        later: list[object] = []
+        looked_at = {id(one) for one in gc.get_objects()}
+    finally:
+        gc.unfreeze()
+
+    assert id(made) not in looked_at
+    assert id(later) in looked_at
 
 
 def test_flags_that_the_first_start_refuses_end_the_app() -> None:
