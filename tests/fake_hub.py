@@ -14,7 +14,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-COMMIT = "1" * 40
 PIECE, PACE_S = 10 * 2**20, 1.0  # the client writes no smaller pieces
 
 
@@ -31,14 +30,20 @@ class FakeHub(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, name: str, folder: Path, door: Door = Door.OPEN) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, name: str, folder: Path, door: Door = Door.OPEN, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
         self.name = name
         self.folder = folder
+        self.commit = "1" * 40
         self.door = door
         self.go_on = threading.Event()
         self.asked: list[str] = []
         self.url = f"http://127.0.0.1:{self.server_port}"
+
+    def publish(self, folder: Path) -> None:
+        """Other files under the same name, which its client asks for again because they are a new commit."""
+        self.folder, self.commit = folder, str(int(self.commit[0]) + 1) * 40
+        self.door = Door.OPEN
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -77,7 +82,7 @@ class _Handler(BaseHTTPRequestHandler):
         return {
             "id": hub.name,
             "modelId": hub.name,
-            "sha": COMMIT,
+            "sha": hub.commit,
             "private": False,
             "gated": "manual" if hub.door is Door.GATED else False,
             "siblings": [{"rfilename": name} for name in names],
@@ -92,7 +97,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data)))
         self.send_header("Content-Type", "application/octet-stream")
         self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
-        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("X-Repo-Commit", self.server.commit)
         self.end_headers()
         if self.command == "HEAD":
             return
@@ -123,8 +128,8 @@ def _row(file: Path) -> dict[str, object]:
 
 
 @contextmanager
-def serve_hub(name: str, folder: Path, door: Door = Door.OPEN) -> Iterator[FakeHub]:
-    with FakeHub(name, folder, door) as hub:
+def serve_hub(name: str, folder: Path, door: Door = Door.OPEN, port: int = 0) -> Iterator[FakeHub]:
+    with FakeHub(name, folder, door, port) as hub:
         thread = threading.Thread(target=hub.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         try:
