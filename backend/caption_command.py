@@ -17,11 +17,12 @@ from backend.captioning import outputs, sources
 from backend.captioning.cost import cost_of, told
 from backend.captioning.fields import read_schema
 from backend.captioning.intake import Intake
-from backend.captioning.job_file import JobFile, sole_runner
+from backend.captioning.job_file import JobFile
 from backend.captioning.job_tables import explained
 from backend.captioning.presets import PRESETS, TEMPERATURE, find_preset
 from backend.captioning.runner import Runner
 from backend.captioning.sidecars import Sidecars
+from backend.captioning.sole_runner import sole_runner
 from backend.captioning.values import Counts, Existing, Found, JobSpec, JobState, RowState
 from backend.catalogue.download import with_time
 from backend.config import Settings

@@ -1,7 +1,6 @@
 """What goes wrong between us and a server, in our own words; the server's are only read, never shown."""
 
 import math
-import re
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
@@ -11,6 +10,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from backend import errors
+from backend.engine_sentences import by_sentence, says_no_route, says_what_is_wrong
 
 RETRY_AFTER_S = 3.0  # for a server that names no time
 WEEK_S = 7 * 24 * 3600
@@ -94,8 +94,8 @@ class Refusal:
     @property
     def has_no_route(self) -> bool:
         """Whether there is nothing at this path, rather than no such model."""
-        no_api = "json" not in self.content_type or _NO_ROUTE.fullmatch(self.message.strip())
-        return self.status in (404, 405, 501) and bool(no_api)
+        no_api = "json" not in self.content_type or says_no_route(self.message)
+        return self.status in (404, 405, 501) and no_api
 
     @property
     def retry_after_s(self) -> float:
@@ -176,8 +176,8 @@ def refused(refusal: Refusal, peer: Peer) -> errors.EngineError:
     """A refusal by its HTTP status, and by what else it says."""
     status = refusal.status
     # Whatever the status: llama.cpp says 500 here, OpenRouter 404.
-    if any(sentence.search(refusal.message) for sentence in (_CONTEXT, _IMAGE_LIMIT, _NO_PICTURES)):
-        return _by_sentence(refusal.message, peer)
+    if says_what_is_wrong(refusal.message):
+        return by_sentence(refusal.message, is_here=not peer.name)
     if refusal.has_no_route:
         return errors.NoChatServerError(
             f"{peer} has no chat API at its address.", "Check --base-url: it usually ends in /v1."
@@ -188,7 +188,7 @@ def refused(refusal: Refusal, peer: Peer) -> errors.EngineError:
         status = 402
     kind = _REFUSALS.get(status) or (_REDIRECT if 300 <= status < 400 else _FAULT if status >= 500 else None)
     if kind is None:
-        return _by_sentence(refusal.message, peer)
+        return by_sentence(refusal.message, is_here=not peer.name)
     error, what, action = kind
     return error(what.format(peer=peer, server=peer.server, status=status), action)
 
@@ -321,82 +321,3 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 def _lower(peer: Peer) -> str:
     text = str(peer)
     return text[0].lower() + text[1:]
-
-
-# What is said where there is no such path: FastAPI, llama.cpp; OpenAI; Groq.
-_NO_ROUTE = re.compile(r"(?:file )?not found|(?:invalid|unknown request) url.*", re.IGNORECASE | re.DOTALL)
-# vLLM; OpenAI and many others: "Too many images in request. Max is 10."
-_IMAGE_LIMIT = re.compile(
-    r"At most (\d+) image\(s\) may be provided|\bimages?\b.{0,80}\bmax(?:imum)?(?: is| of)? (\d+)\b"
-    r"(?!\s*(?:[kmg]i?b|bytes|px|(?:mega)?pixels?)\b)",
-    re.IGNORECASE,
-)
-# vLLM and OpenAI; vLLM of prompts with pictures, counted after these became tokens; llama.cpp.
-_CONTEXT = re.compile(
-    r"maximum (?:context|model) length (?:is |of |\()(\d+)|context size \((\d+) tokens\)"
-    r"|context_length_exceeded"
-)
-_ASKED = re.compile(
-    r"(?:(?:contains|has|requested|resulted in) (?:at least )?|\(length |Input length \(|request \()"
-    r"(\d+)(?:(?: input)? tokens|\))"
-)
-# vLLM, llama.cpp, OpenRouter; servers in Rust, such as DeepSeek's.
-_NO_PICTURES = re.compile(
-    r"is not a multimodal model|image input is not supported|support image input|unknown variant `image_url`"
-)
-# OpenAI; vLLM of what is more than the whole context.
-_ANSWER_LIMIT = re.compile(
-    r"at most (\d+) completion tokens|tokens=\d+ cannot be greater than max_model_len=(\d+)"
-)
-
-
-def _by_sentence(message: str, peer: Peer) -> errors.EngineError:
-    """A 400 by the sentence it carries (vLLM: its ``entrypoints/`` and ``multimodal/`` modules)."""
-    if found := _IMAGE_LIMIT.search(message):
-        most = int(found[1] or found[2])
-        return errors.TooManyImagesError(
-            f"This model takes at most {most} picture{'s' * (most != 1)} in one chat.",
-            "Start a new chat, or ask about fewer pictures."
-            + ("" if peer.name else " Whoever runs the app can raise it with --limit-mm-per-prompt."),
-        )
-    if found := _CONTEXT.search(message):
-        return _overflow(int(found[1] or found[2] or 0), _ASKED.search(message))
-    if found := _ANSWER_LIMIT.search(message):
-        return errors.RejectedError(
-            f"This model's answers have at most {int(found[1] or found[2]):,} tokens.",
-            "Lower Max tokens, then press Retry.",
-        )
-    lowered = message.lower()
-    if "failed to load image" in lowered or "cannot identify image" in lowered:
-        return errors.UndecodableImageError(
-            "The model could not read one of the pictures.",
-            "Remove it, or save it as JPEG or PNG and add it again.",
-        )
-    if _NO_PICTURES.search(message):
-        return errors.RejectedError(
-            "This model does not take pictures.", "Send text only, or choose a model that sees."
-        )
-    return errors.RejectedError(
-        "The model's server did not accept the request.",
-        "Check the sampling settings and the system prompt, then press Retry.",
-    )
-
-
-def _overflow(limit: int, asked: re.Match[str] | None) -> errors.ContextOverflowError:
-    if not limit:
-        what = "This chat is longer than what the model reads."
-    elif asked and int(asked[1]) > limit:
-        what = f"This chat is {int(asked[1]):,} tokens, but the model reads at most {limit:,} tokens."
-    else:
-        what = f"This chat is longer than the {limit:,} tokens that the model reads."
-    return errors.ContextOverflowError(
-        what, "Start a new chat, send fewer or smaller pictures, or shorten the message."
-    )
-
-
-def is_too_much(sentence: str) -> bool:
-    """Whether an error, as a person was told it, is about more tokens or pictures than a model takes."""
-    return bool(_TOO_MUCH.match(sentence))
-
-
-_TOO_MUCH = re.compile(r"This chat is (?:longer than|[\d,]+ tokens)|This model takes at most \d+ picture")

@@ -3,13 +3,15 @@
     SightlineError
     ├── ConfigError             a flag, variable or file that cannot be used
     ├── ImageError              a picture that cannot be taken
-    │   └── NoPagesError            a document that has none of the pages which were asked for
+    │   ├── NoPagesError            a document that has none of the pages which were asked for
+    │   └── ClosingError            none is opened any more, as the app ends
     ├── ImportFileError         a file that cannot become a chat
     ├── FetchError              a web address that cannot be fetched
     │   └── WebPageError            it leads to a page, which may name a preview picture
     ├── StoreError              the chats on disk
     │   └── NotFoundError           no such chat, message or picture, or somebody else's
     ├── LimitError              a limit of this installation, named with its setting
+    │   └── AnsweringError          a chat is being answered, and takes nothing until the end of that
     ├── NotAllowedError         what only an operator may do
     └── EngineError             the model could not answer
         ├── EngineUnavailableError  it cannot be reached, failed to start, or was stopped
@@ -55,6 +57,10 @@ class NoPagesError(ImageError):
     """A document that has none of the pages which were asked for, and is as good as before."""
 
 
+class ClosingError(ImageError):
+    """No picture is opened any more: the app is ending. It says nothing of the picture."""
+
+
 class FetchError(SightlineError):
     """A web address that cannot be fetched; ``what`` names it as the person wrote it."""
 
@@ -85,6 +91,10 @@ class InputError(SightlineError):
 
 class LimitError(SightlineError):
     """A limit of this installation; ``action`` names the setting that moves it."""
+
+
+class AnsweringError(LimitError):
+    """The chat is being answered, by whichever window it was asked for."""
 
 
 class NotAllowedError(SightlineError):

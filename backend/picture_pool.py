@@ -21,7 +21,7 @@ from pathlib import Path
 from pebble import ProcessExpired, ProcessPool
 
 from backend import picture_worker
-from backend.errors import ImageError
+from backend.errors import ClosingError, ImageError
 from backend.images import ALL_PAGES
 from backend.names import shown_name
 from backend.turns import Turns
@@ -164,7 +164,7 @@ class PicturePool:
     def _open(self) -> ProcessPool:
         with self._lock:
             if self._closed:
-                raise ImageError("No picture can be opened any more.", "The app is shutting down.")
+                raise ClosingError("No picture can be opened any more.", "The app is shutting down.")
             pool = self._pool
             if pool is None:
                 resource_tracker.ensure_running()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from backend.admission import Ticket
 from backend.engine import Engine
-from backend.errors import LimitError, NotFoundError, SightlineError
+from backend.errors import AnsweringError, NotFoundError, SightlineError
 from backend.store import Store
 from backend.types import (
     ChatRequest,
@@ -320,11 +320,12 @@ class Replies:
         """Keep others from starting a reply in this chat while one is being prepared.
 
         Raises:
-            LimitError: a reply grows there, or is being prepared.
+            AnsweringError: a reply grows there, or is being prepared.
         """
         key = (owner, chat_id)
         if key in self._growing or key in self._claimed:
-            raise LimitError("This chat is still being answered.", "Wait for the end, or press Stop.")
+            what = "This chat is still being answered, here or in another window."
+            raise AnsweringError(what, "Try again at the end of that answer.")
         self._claimed.add(key)
         try:
             yield

@@ -4,6 +4,8 @@ import difflib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import psutil
+
 from backend.catalogue.auto import AUTO, choose
 from backend.catalogue.hub import asker
 from backend.catalogue.launch import with_recipe
@@ -94,7 +96,7 @@ def _by_catalogue(engine: EnginePlan, gpus: Callable[[], Sequence[Gpu]]) -> Engi
     """The plan with the recipe of its model; of ``auto`` first that model."""
     recipes, version = read_catalogue(), vllm_version()
     if engine.model != AUTO:
-        return with_recipe(engine, recipes, gpus, version)
+        return with_recipe(engine, recipes, gpus, version, psutil.virtual_memory().total)
     found = gpus()
     choice = choose(recipes, found, asker(), version)
     name = choice.model.id if choice.model is not None else DEMO_NAME

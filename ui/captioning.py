@@ -4,8 +4,6 @@ A job is a table that grows for minutes, so it is no Gradio event: the script as
 shows it. Who may see what is decided here, from the cookie, for each request.
 """
 
-import tempfile
-import zipfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,13 +27,21 @@ from backend.captioning.presets import LANGUAGES, OWN, PRESETS, TEMPERATURE
 from backend.captioning.sources import SUFFIXES, Roots
 from backend.captioning.values import Counts, Row
 from backend.config import MEGA, Settings
-from backend.errors import InputError, LimitError, NotAllowedError, NotFoundError, SightlineError
+from backend.errors import (
+    FetchError,
+    ImageError,
+    InputError,
+    LimitError,
+    NotAllowedError,
+    NotFoundError,
+    SightlineError,
+)
 from backend.plain_json import read_json
 from ui import caption_form
 from ui.caption_form import read_text
 from ui.operators import Operators
 from ui.transfers import AS_FILE
-from ui.uploads import CHECKED_EVERY, check_disk
+from ui.uploads import CHECKED_EVERY, DAMAGED, PNG, check_disk
 from ui.visitors import address_of, owner_behind
 
 PREFIX = "/captions"
@@ -45,6 +51,7 @@ MAX_BODY = 300_000
 NEW_PER_MINUTE = 30  # jobs that one address may begin
 MAX_ROW_ID = 2**63 - 1  # the largest number that SQLite takes
 MAX_ZIP_PICTURES_MB = 10  # for each picture that a ZIP may have, on average
+NOT_KEPT = "Captions are not kept here. They are gone when the app ends: download what you want to keep."
 NO_STORE = {"Cache-Control": "private, no-store"}
 Json = dict[str, Any]
 
@@ -131,6 +138,7 @@ class Captioning:
                 "temperature": TEMPERATURE,
                 "suffixes": [*sorted(SUFFIXES), ".zip"],
                 "most": most,
+                "notKept": "" if self.settings.keeps_history else NOT_KEPT,
                 "folders": [str(path) for path in self._roots()] if most is None else [],
             }
         )
@@ -170,13 +178,14 @@ class Captioning:
         return _json(told)
 
     async def _thumbnail(self, request: Request, owner: str) -> Response:
-        def read() -> bytes:
-            with self.jobs.opened(owner, request.path_params["job"]) as job:
-                return job.thumbnail(_row_id(request))
-
-        data = await run_in_threadpool(read)
-        kind = "image/png" if data.startswith(b"\x89PNG") else "image/jpeg"
-        return Response(data, media_type=kind, headers={"Cache-Control": "private, max-age=3600"})
+        """A picture, small; the sign of one that cannot be opened says to look at its row for the reason."""
+        job_id, who = request.path_params["job"], _address(request)
+        try:
+            data = await self.jobs.previews.look(owner, job_id, _row_id(request), who)
+        except (ImageError, FetchError):
+            return FileResponse(DAMAGED, media_type="image/svg+xml", headers=NO_STORE)
+        kind = "image/png" if data.startswith(PNG) else "image/jpeg"
+        return Response(data, media_type=kind, headers=NO_STORE)
 
     # Pictures in.
 
@@ -339,18 +348,7 @@ class Captioning:
 
     def _packed(self, owner: str, job_id: str) -> Path:
         with self.jobs.opened(owner, job_id) as job:
-            spec = job.spec
-            with tempfile.NamedTemporaryFile(suffix=".zip", delete=False) as file:
-                path = Path(file.name)
-                try:
-                    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed:
-                        for name, text in outputs.text_files(job.all_rows(), spec):
-                            packed.writestr(name, text)
-                        packed.writestr("captions.csv", "".join(outputs.as_csv(job.all_rows(), spec)))
-                except BaseException:
-                    path.unlink(missing_ok=True)
-                    raise
-                return path
+            return outputs.packed(job.all_rows, job.spec)
 
 
 async def _body(request: Request) -> Json:

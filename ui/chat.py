@@ -12,7 +12,7 @@ import gradio as gr
 
 from backend.admission import Admission, Ticket
 from backend.config import Settings
-from backend.errors import LimitError, NotFoundError, SightlineError
+from backend.errors import AnsweringError, LimitError, NotFoundError, SightlineError
 from backend.metrics import Metrics
 from backend.replies import Asked, Replies
 from backend.router import Router
@@ -176,14 +176,17 @@ class Chat:
         request: gr.Request,
         is_shown: Callable[[], bool],
     ) -> View:
-        """Why something was not done; where the chat has changed in another window, with the chat anew."""
+        """Why something was not done; with the chat anew where it has changed in another window."""
         view = View()
         with suppress(SightlineError):  # without a cookie, or a chat that is not there
             owner, chat_id = require_owner(request), read_id(posted_id)
             messages = await asyncio.to_thread(self.store.messages, owner, chat_id)
-            if read_id(last) and last != (messages[-1].id if messages else ""):
+            growing = self.replies.growing(owner, chat_id)
+            is_resumed = growing is not None and growing.draft.cut > 0  # under the id that it had before
+            if read_id(last) and (is_resumed or last != (messages[-1].id if messages else "")):
                 view = await self.show(owner, chat_id, is_shown)
-        return view._replace(notice=render.notice(str(error)))
+        while_answered = isinstance(error, AnsweringError)
+        return view._replace(notice=render.notice(str(error), while_answered=while_answered))
 
     async def _begin(
         self, owner: str, chat_id: str, reply: StoredMessage, choices: Choices, ticket: Ticket

@@ -10,7 +10,7 @@ import gradio as gr
 
 from backend.admission import address_key
 from backend.context import Draft, earlier_pictures, measure, oldest_turns
-from backend.engine_errors import is_too_much
+from backend.engine_sentences import is_too_much
 from backend.errors import ImageError, LimitError, SightlineError
 from backend.sizing import LOW_SIDE
 from backend.types import Detail, MessageStatus, ModelInfo, StoredMessage

@@ -72,6 +72,12 @@ JS_ADD_FETCHED = """(fetched, composer) => {
 JS_CLEAR_FETCHED = """(fetched, address) =>
   fetched?.files?.length && fetched.address.trim() === address.trim() ? fetched.left : address"""
 JS_OFFERS = "fetched => ({left: fetched?.left, offers: fetched?.offers})"
+# Who closed it with a key goes on in the composer: the button is gone with the notice.
+JS_CLOSE_NOTICE = """() => {
+  if (document.activeElement?.matches("#close-notice:focus-visible"))
+    document.querySelector("#composer textarea").focus();
+  return "";
+}"""
 JS_UNDO_FETCHED = """(fetched, composer) => {
   if (!fetched?.files?.length) return composer;
   const text = [composer.text.trim(), fetched.taken].filter(Boolean).join(" ");
@@ -130,14 +136,7 @@ def build(
         rows, editing = (gr.Textbox(visible="hidden", elem_id=name) for name in ("rows", "editing"))
         growing = _chatbot("growing")  # which the page's script puts below the last message of the other
         cancel_edit = messages.editing_row()
-        with gr.Row(elem_id="notice-row"):
-            notice = gr.HTML("", padding=False, elem_id="notice")
-            undo_button = gr.Button("Undo", size="sm", min_width=60, scale=0, elem_id="undo-address")
-            undo_delete = gr.Button("Undo", size="sm", min_width=60, scale=0, elem_id="undo-delete")
-            cancel_button = gr.Button("Cancel", size="sm", min_width=60, scale=0, elem_id="cancel-fetch")
-            preview_button = gr.Button(
-                "Use the page's preview picture", size="sm", scale=0, elem_id="use-preview"
-            )
+        notice, buttons = _notice_row(quick)
         composer = _composer(settings, quick)
         with gr.Row(elem_id="picture-row"):  # there while the composer holds pictures
             detail = gr.Dropdown(
@@ -187,7 +186,7 @@ def build(
             bar,
             chats_bar.ChatsBar(chat),
             view,
-            undo_delete,
+            buttons["undo-delete"],
             chat_id=chat_id,
             notice=notice,
             deleted=deleted,
@@ -195,9 +194,24 @@ def build(
             quick=quick,
         )
         chatbot.example_select(chat.fill_example, None, view, **quick)
-        buttons = {"add": add_button, "preview": preview_button, "cancel": cancel_button, "undo": undo_button}
+        buttons["add"] = add_button
         _fetch_addresses(chat, buttons, plain, address=address, composer=composer, notice=notice)
     return page
+
+
+def _notice_row(quick: dict[str, Any]) -> tuple[gr.HTML, dict[str, gr.Button]]:
+    """What was done, or why not; of its buttons the style sheet shows those for which there is something."""
+    with gr.Row(elem_id="notice-row"):
+        notice = gr.HTML("", padding=False, elem_id="notice")
+        buttons = {
+            "undo": gr.Button("Undo", size="sm", min_width=60, scale=0, elem_id="undo-address"),
+            "undo-delete": gr.Button("Undo", size="sm", min_width=60, scale=0, elem_id="undo-delete"),
+            "cancel": gr.Button("Cancel", size="sm", min_width=60, scale=0, elem_id="cancel-fetch"),
+            "preview": gr.Button("Use the page's preview picture", size="sm", scale=0, elem_id="use-preview"),
+        }
+        close = gr.Button("✕", size="sm", min_width=32, scale=0, elem_id="close-notice")
+    close.click(None, None, [notice], js=JS_CLOSE_NOTICE, **quick)
+    return notice, buttons
 
 
 def _empty_chat(settings: Settings) -> str:

@@ -55,14 +55,14 @@ class Messages:
 
     async def turn_to(self, turn: Any, posted_id: Any, request: gr.Request) -> View:
         """Show another version of a message, and what followed it."""
-        chat_id = read_id(posted_id)
+        chat_id, is_shown = read_id(posted_id), self.chat.pages.now(request)
         try:
             owner = require_owner(request)
             with self.chat.replies.claim(owner, chat_id):  # a reply grows at the end of what is shown
                 await asyncio.to_thread(self.chat.store.branches.show, owner, chat_id, read_id(turn))
             return await self.chat.show(owner, chat_id, self.chat.pages.turn(request))
         except SightlineError as error:
-            return View(notice=render.notice(str(error)))
+            return await self.chat.refused(error, posted_id, "", request, is_shown)
 
     async def delete(self, turn: Any, posted_id: Any, last: Any, request: gr.Request) -> tuple[Any, ...]:
         """Take a question with what follows it away, or one of several answers.

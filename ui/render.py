@@ -177,9 +177,13 @@ def _figures(stats: Stats) -> list[str]:
     return figures
 
 
-def notice(text: str) -> str:
-    """A line above the composer: what went wrong, and what to do."""
-    return f'<p class="notice" role="alert">{html.escape(text)}</p>'
+def notice(text: str, *, while_answered: bool = False) -> str:
+    """A line above the composer: what went wrong, and what to do.
+
+    ``while_answered``: the page's script lets it go at the end of the answer that grows there.
+    """
+    mark = " data-while-answered" * while_answered
+    return f'<p class="notice" role="alert"{mark}>{html.escape(text)}</p>'
 
 
 def added(names: Sequence[str]) -> str:

@@ -28,6 +28,7 @@ from backend.replies import Replies
 from backend.router import Router
 from backend.start import StartPlan
 from backend.store import Store
+from backend.store_disk import has_chats
 from backend.types import EngineState
 from backend.vllm_log import prepare_log
 from ui import api, growing
@@ -75,7 +76,9 @@ HEAD = """
 <script src="sightline/pictures.js" defer></script>
 <script src="sightline/drafts.js" defer></script>
 <script src="sightline/names.js" defer></script>
+<script src="sightline/captions-words.js" defer></script>
 <script src="sightline/captions-form.js" defer></script>
+<script src="sightline/captions-previews.js" defer></script>
 <script src="sightline/captions-tab.js" defer></script>
 <script src="sightline/captions.js" defer></script>
 """
@@ -178,7 +181,8 @@ def serve(settings: Settings, plan: StartPlan) -> None:
     )
     try:
         console.info("Sightline is at %s", address(settings))
-        for line in (*plan.lines, *access_lines(settings, has_token=bool(token), has_api=bool(key))):
+        access = access_lines(settings, has_token=bool(token), has_api=bool(key))
+        for line in (*plan.lines, *access, *hidden_lines(settings)):
             console.info(line)
         operators.open()
         pictures.start()
@@ -344,6 +348,16 @@ def access_lines(settings: Settings, *, has_token: bool, has_api: bool) -> list[
     if others_may_read(settings.auth):
         lines.append("Every user of this machine can read the passwords: run chmod 600 on the accounts file.")
     return lines
+
+
+def hidden_lines(settings: Settings) -> list[str]:
+    """What the person who starts the app reads of chats that are there and that nobody is shown."""
+    if settings.keeps_history or not has_chats(settings.data_dir):
+        return []
+    return [
+        f"Chats of before lie in {settings.data_dir.resolve()} and are not shown, as none are kept now. "
+        "Start with --history on (SIGHTLINE_HISTORY=on) to show and keep them."
+    ]
 
 
 def address(settings: Settings) -> str:

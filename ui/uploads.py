@@ -34,7 +34,6 @@ from ui.visitors import address_of, owner_behind
 
 FILES_PER_VISITOR = 100  # that wait at the same time; sent ones are gone
 KEPT_S = 24 * 3600
-SWEEP_EVERY_S = 3600
 FREE_BYTES = 10**9  # uploads end where the disk is nearly full: what is stored for good needs room
 CHECKED_EVERY = 2**20  # bytes of an upload
 DAMAGED = Path(__file__).resolve().parents[1] / "assets" / "web" / "damaged.svg"
@@ -62,7 +61,6 @@ class Uploads:
         self._admission = admission
         self._pictures = pictures
         self._kept_s = kept_s
-        self._swept_at = float("-inf")
         self._looks: WeakValueDictionary[Path, asyncio.Lock] = WeakValueDictionary()
 
     def of(self, owner: str) -> Path:
@@ -77,17 +75,18 @@ class Uploads:
         return folder / (safe or "picture")
 
     def sweep(self) -> None:
-        """Delete what has waited too long, and the folders that this leaves empty."""
-        self._swept_at = time.monotonic()
+        """Delete what has waited too long, and the folders of owners that this leaves empty."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         oldest = time.time() - self._kept_s
-        for folder in self.folder.glob("*/*"):
-            with contextlib.suppress(OSError):  # sent meanwhile
-                if folder.stat().st_mtime < oldest:
-                    shutil.rmtree(folder, ignore_errors=True)
         for owner in self.folder.iterdir():
-            with contextlib.suppress(OSError):  # no folder, or not empty
-                owner.rmdir()
+            with contextlib.suppress(OSError):  # no folder, or forgotten meanwhile
+                is_old = owner.stat().st_mtime < oldest  # a new one is about to be filled
+                for folder in owner.iterdir():
+                    with contextlib.suppress(OSError):  # sent meanwhile
+                        if folder.stat().st_mtime < oldest:
+                            shutil.rmtree(folder, ignore_errors=True)
+                if is_old:
+                    owner.rmdir()
 
     def forget(self, owner: str) -> None:
         """Delete all files of one visitor."""
@@ -196,13 +195,12 @@ class Uploads:
             return None
 
     def check(self, owner: str) -> None:
-        """Sweep now and then, and see whether another file may wait.
+        """See whether another file may wait.
 
         Raises:
             LimitError: too many of this visitor's files wait, or the disk is nearly full.
         """
-        if time.monotonic() - self._swept_at > SWEEP_EVERY_S:
-            self.sweep()
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         check_disk(self.folder)
         if self.of(owner).exists() and sum(1 for _ in self.of(owner).iterdir()) >= FILES_PER_VISITOR:
             raise LimitError(f"{FILES_PER_VISITOR} of your pictures wait already.", "Send or remove some.")

@@ -1,6 +1,7 @@
 // What the captioning tab asks: which pictures, and what is wanted of each. captions.js has the rest.
 (() => {
   "use strict";
+  const {count} = window.sightline.captions;
 
   // A small way to make elements: text is text, never markup.
   function el(tag, props = {}, ...children) {
@@ -10,8 +11,6 @@
     return made;
   }
   const button = (text, onclick, props = {}) => el("button", {type: "button", textContent: text, onclick, ...props});
-  const count = (number, one) => `${number.toLocaleString("en")} ${one}${number === 1 ? "" : "s"}`;
-  const seconds = s => s < 90 ? `${Math.max(1, Math.round(s))} s` : s < 5400 ? `${Math.round(s / 60)} min` : `${Math.round(s / 3600)} h`;
 
   // Pictures in.
   async function filesOf(items) {
@@ -38,6 +37,7 @@
       isEmpty ? el("h2", {}, "Captions for many pictures") : null,
       isEmpty ? el("p", {className: "muted"}, "Drop pictures here, a folder of them, or a ZIP. ",
         offer?.most ? `Up to ${offer.most} at a time.` : "") : null,
+      isEmpty && offer?.notKept ? el("p", {className: "muted"}, offer.notKept) : null,
       el("div", {className: "captions-tools"}, el("span", {className: "file"}, picker, label), address,
         button("Add", () => addWritten("addresses", address))),
       offer?.folders.length ? folderRow(offer.folders[0], addWritten) : null,
@@ -68,6 +68,8 @@
   }
   function drawStart(box, total, start) { // again whenever pictures come or go
     box.hidden = !total;
+    if (box.dataset.total === String(total)) return; // whoever stands on one of the buttons stays there
+    box.dataset.total = total;
     box.querySelector(".start").replaceChildren(
       ...(total > 3 ? [button("Try it on 3", () => start(true))] : []),
       button(`Caption ${total === 1 ? "it" : `all ${total}`}`, () => start(false), {className: "primary"}));
@@ -117,5 +119,5 @@
     return table;
   }
 
-  Object.assign(window.sightline, {captions: {el, button, count, seconds, filesOf, dropzone, choices, drawStart}});
+  Object.assign(window.sightline.captions, {el, button, filesOf, dropzone, choices, drawStart});
 })();

@@ -2,8 +2,8 @@
 // All of it is the server's (ui/captioning.py): this page may be closed at any moment, and finds it again.
 (() => {
   "use strict";
-  const {el, button, count, seconds, filesOf, dropzone, choices, drawStart, begin} = window.sightline.captions;
-  const BUSY_MS = 1000, IDLE_MS = 5000, SAVE_MS = 700, PAGE = 100;
+  const {el, button, count, heading, leftOut, filesOf, dropzone, choices, drawStart, begin, picture} = window.sightline.captions;
+  const BUSY_MS = 1000, IDLE_MS = 5000, SAVE_MS = 700, SOON_MS = 200, PAGE = 100;
   let offer, jobs = [], job = null, id = "", revision = -1, from = 0, rows = new Map(), timer, offline = false;
   let adding = null, notice = "", shown = "", wanted = null, tried = false;
   const UNSAID = {preset: "sentence", prompt: "", language: "", system: "", trigger: "", existing: "skip", fields: [],
@@ -63,7 +63,6 @@
           for (const row of told.rows) rows.set(row.id, row);
           const same = before && before.state === job.state && before.running === job.running;
           same && job.state !== "draft" ? update(told.rows) : draw();
-          if (same && job.state === "draft" && told.rows.length) draw();
           if (job.running) wait = BUSY_MS;
         }
       }
@@ -74,6 +73,10 @@
     }
     clearTimeout(timer);
     timer = setTimeout(look, document.hidden ? wait * 4 : wait);
+  }
+  function lookSoon() {
+    clearTimeout(timer);
+    timer = setTimeout(look, SOON_MS);
   }
   async function list() {
     offer = await call("list");
@@ -107,7 +110,8 @@
     offer.jobs = jobs = (await call("list")).jobs;
   }
   const add = files => attempt(async () => {
-    const taken = files.filter(isTaken), left = files.length - taken.length, refused = [];
+    const taken = files.filter(isTaken);
+    const left = files.filter(file => !isTaken(file)).map(file => [file.name, "Only pictures and ZIPs are taken."]);
     if (taken.length) {
       await ensureJob();
       adding = {done: 0, total: taken.length};
@@ -117,7 +121,7 @@
         try {
           await call(`${into}/file?name=${encodeURIComponent(file.name)}`, file);
         } catch (error) {
-          refused.push(error.message);
+          left.push([file.name, error.message]);
         }
         adding.done += 1;
         drawHead();
@@ -125,9 +129,7 @@
       adding = null;
       await look();
     }
-    const told = [...new Set(refused)].slice(0, 5);
-    if (left) told.push(`${count(left, "file")} left out: no picture and no ZIP.`);
-    notice = told.join(" ");
+    notice = leftOut(left);
   });
   const addWritten = (where, field) => attempt(async () => {
     if (!field.value.trim()) return;
@@ -245,28 +247,6 @@
     if ((document.querySelector("#captions-rows")?.childElementCount ?? 0) !== rows.size) drawRows();
   }
 
-  const drafted = () => [count(job.counts.total, "picture"),
-    ...(job.cost?.inAll ? [`all of them would cost about ${job.cost.inAll}`] : [])].join(" · ");
-  function words() {
-    const {counts} = job, parts = [];
-    const made = counts.done + counts.skipped;
-    if (job.running) {
-      parts.push(`${made + counts.failed} of ${counts.total}`);
-      if (counts.failed) parts.push(`${counts.failed} failed`);
-      if (job.perMinute) parts.push(`${Math.round(job.perMinute)} a minute`);
-      if (job.leftSeconds !== null) parts.push(`about ${seconds(job.leftSeconds)} left`);
-      if (job.cost) parts.push(`cost ${job.cost.soFar}${job.cost.inAll ? ` of about ${job.cost.inAll}` : ""}`);
-    } else {
-      parts.push(count(made, "caption"));
-      if (counts.failed) parts.push(`${counts.failed} failed`);
-      if (counts.pending) parts.push(`${counts.pending} to do`);
-      if (job.cost && made) parts.push(`cost about ${job.cost.soFar}`);
-    }
-    return parts.join(" · ");
-  }
-  const TITLES = {
-    running: "Captioning", paused: "Paused", cancelled: "Cancelled", done: "Done", draft: "Pictures to caption",
-  };
   function drawHead() {
     const head = document.querySelector("#captions-head");
     if (!head) return;
@@ -278,16 +258,23 @@
       `Adding ${adding.done} of ${adding.total} `, el("progress", {value: adding.done, max: adding.total})));
     if (job) parts.push(...jobHead());
     const focused = document.activeElement?.dataset.act;
-    head.replaceChildren(...parts);
+    renew(head, parts);
     if (focused) head.querySelector(`[data-act="${focused}"]`)?.focus();
   }
+  function renew(box, parts) { // what is the same stays: a menu that is open, a notice that has been heard
+    parts.forEach((part, n) => {
+      const old = box.childNodes[n];
+      if (!old) box.append(part);
+      else if (old.isEqualNode(part)) return;
+      else if (old.tagName === "DIV" && old.className === part.className) renew(old, [...part.childNodes]);
+      else old.replaceWith(part);
+    });
+    while (box.childNodes.length > parts.length) box.lastChild.remove();
+  }
   function jobHead() {
-    const {counts} = job, state = job.running ? "running" : job.state;
-    const failedAll = state === "done" && counts.failed === counts.total;
-    const title = failedAll ? "Nothing could be captioned" : TITLES[state];
+    const {counts} = job, state = job.running ? "running" : job.state, {title, words} = heading(job);
     const line = el("div", {className: "captions-title"}, el("h2", {}, title), picker(),
-      state !== "draft" || counts.total ? el("span", {className: "muted", aria: {role: "status"}},
-        state === "draft" ? drafted() : words()) : null);
+      words ? el("span", {className: "muted", aria: {role: "status"}}, words) : null);
     const parts = [line];
     if (state === "running") parts.push(el("progress", {
       className: "captions-bar", value: counts.total - counts.pending, max: counts.total, aria: {"aria-label": "Progress"}}));
@@ -297,17 +284,21 @@
       made.dataset.act = name;
       tools.push(made);
     };
+    const made = counts.done + counts.skipped, mayGoOn = ["paused", "cancelled"].includes(state) && counts.pending > 0;
     if (state === "running") {
       if (!job.pausing) act_("pause", "Pause", () => act("pause"));
       act_("cancel", "Cancel", () => act("cancel"));
     }
-    if (state === "paused" || state === "cancelled") if (counts.pending) act_("go", "Go on", () => act("start"), true);
-    if (["paused", "cancelled", "done"].includes(state)) {
-      if (counts.failed) act_("retry", `Retry ${counts.failed} failed`, () => act("retry", {which: "failed"}), state === "done");
-    }
-    if (counts.done + counts.skipped && state !== "draft") tools.push(
-      ...[["csv", "Table (CSV)"], ["zip", "Text files (ZIP)"], ["jsonl", "JSONL"]].map(([kind, text]) =>
-        el("a", {className: "download", href: `captions/${id}/download/${kind}`, download: `captions.${kind}`}, `↓ ${text}`)));
+    if (mayGoOn) act_("go", "Go on", () => act("start"), true);
+    if (made && state !== "draft") tools.push(
+      ...[["csv", "Table (CSV)"], ["zip", "Text files (ZIP)"], ["jsonl", "JSONL"]].map(([kind, text]) => {
+        const link = el("a", {className: `download${kind === "csv" && state !== "running" && !mayGoOn ? " primary" : ""}`,
+          href: `captions/${id}/download/${kind}`, download: `captions.${kind}`}, `↓ ${text}`);
+        link.dataset.act = kind;
+        return link;
+      }));
+    if (counts.failed && ["paused", "cancelled", "done"].includes(state))
+      act_("retry", `Retry ${counts.failed} failed`, () => act("retry", {which: "failed"}), !made && !mayGoOn);
     if (state !== "running") {
       if (state !== "draft") act_("new", "New pictures", () => open(""));
       const away = button(state === "draft" ? "Discard" : "Delete", remove, {className: "quiet"});
@@ -317,6 +308,7 @@
     if (tools.length) parts.push(el("div", {className: "captions-tools"}, tools));
     if (state !== "draft" && counts.done) parts.push(el("p", {className: "muted keys"},
       "Correct a caption by writing into it. Ctrl+Enter accepts it and goes on, Alt+↓ and Alt+↑ move."));
+    if (offer?.notKept) parts.push(el("p", {className: "muted"}, offer.notKept));
     return parts;
   }
   function picker() {
@@ -358,32 +350,32 @@
       const field = el("textarea", {rows: 2, aria: {"aria-label": `Caption of ${row.name}`}, onkeydown: event => onKey(event, row.id),
         oninput: () => { unsaved.set(path, field.value); refused.delete(path); mark(item, row.id); clearTimeout(item.timer); item.timer = setTimeout(() => save(path), SAVE_MS); },
         onblur: () => { clearTimeout(item.timer); save(path); }});
-      const tools = el("div", {className: "captions-tools"});
-      item = el("li", {id: `caption-${row.id}`, className: "caption-row"}, el("div", {className: "thumb"}),
+      const tools = el("div", {className: "captions-tools"}), seen = el("div", {className: "thumb"});
+      seen.addEventListener("refused", lookSoon);
+      item = el("li", {id: `caption-${row.id}`, className: "caption-row"}, seen,
         el("div", {className: "body"}, el("div", {className: "name"}), field, el("div", {className: "existing muted"}), el("p", {className: "reason"}), tools));
       const after = [...box.children].find(one => Number(one.id.slice(8)) > row.id);
       box.insertBefore(item, after ?? null);
     }
     item.dataset.state = row.state;
     item.classList.toggle("accepted", row.accepted);
-    const thumb = item.querySelector(".thumb");
-    if (row.thumb && !thumb.querySelector("img")) thumb.replaceChildren(el("img", {src: `captions/${id}/thumb/${row.id}`, alt: "", loading: "lazy"}));
-    else if (!row.thumb && !thumb.textContent) thumb.textContent = row.name.split(".").at(-1).slice(0, 4).toUpperCase();
+    item.classList.toggle("refused", !row.thumb && row.state === "pending");
+    picture(item.querySelector(".thumb"), row.thumb ? `captions/${id}/thumb/${row.id}` : "", row.name);
     item.querySelector(".name").textContent = row.name;
     const field = item.querySelector("textarea"), isDraft = job.state === "draft" && row.state === "pending";
     const text = unsaved.get(at(row.id)) ?? row.caption;
     if (field.value !== text) field.value = text;
     field.disabled = row.state === "pending";
-    field.placeholder = row.state === "pending" ? (isDraft ? "" : "…") : row.state === "failed" ? "No caption. Write one, or retry." : "";
+    field.placeholder = row.state === "pending" ? (isDraft ? "" : "…") : row.state === "failed" ? `No caption. Write one, or ${job.state === "draft" ? "remove it" : "retry"}.` : "";
     field.hidden = isDraft;
     const old = item.querySelector(".existing"), showsOld = row.existing && row.existing !== row.caption;
     old.textContent = showsOld ? `Before: ${row.existing}` : "";
-    item.querySelector(".reason").textContent = row.state === "failed" ? row.reason : row.cut && !row.edited ? "It was cut off at its longest length." : "";
+    item.querySelector(".reason").textContent = ["failed", "pending"].includes(row.state) ? row.reason : row.cut && !row.edited ? "It was cut off at its longest length." : "";
     const tools = [];
     if (row.state === "done" || row.state === "skipped") tools.push(button(row.accepted ? "✓ Accepted" : "Accept", () => accept(row.id), {className: row.accepted ? "on" : "", aria: {"aria-pressed": String(row.accepted)}}));
     if (row.edited) tools.push(button("Undo edit", () => change(row.id, {undo: true})));
     if (!job.running && row.state !== "pending" && job.state !== "draft") tools.push(button("Retry", () => act("retry", {which: [row.id]}), {aria: {"aria-label": `Retry ${row.name}`}}));
-    if (isDraft) tools.push(button("Remove", () => attempt(async () => { await call(`${id}/rows/${row.id}`, {remove: true}); rows.delete(row.id); await look(); shown = ""; }), {aria: {"aria-label": `Remove ${row.name}`}}));
+    if (job.state === "draft" && ["pending", "failed"].includes(row.state)) tools.push(button("Remove", () => attempt(async () => { await call(`${id}/rows/${row.id}`, {remove: true}); rows.delete(row.id); await look(); shown = ""; }), {aria: {"aria-label": `Remove ${row.name}`}}));
     const had = document.activeElement && item.querySelector(".captions-tools").contains(document.activeElement) ? document.activeElement.textContent : "";
     item.querySelector(".captions-tools").replaceChildren(...tools);
     if (had) [...item.querySelectorAll("button")].find(one => one.textContent === had)?.focus();

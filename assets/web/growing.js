@@ -18,7 +18,10 @@
     followed = chat;
     messages = []; // nor may a frame that was waited for, as one that is not seen does, show them again
     isBehind = false;
-    if (!chat) return;
+    if (!chat) { // what could not be done because of that answer can be done now
+      if (document.querySelector("#notice [data-while-answered]")) document.querySelector("#close-notice").click();
+      return;
+    }
     place();
     const mine = source = new EventSource(`replies/${encodeURIComponent(chat)}`);
     // The server says what the chat is now, and has the page follow again where the reply is not over.

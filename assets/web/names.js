@@ -5,6 +5,7 @@
     ["#chat .image-container button:not([aria-label])", button => {
       button.setAttribute("aria-label", `Show ${button.querySelector("img")?.alt || "the picture"} large`);
     }],
+    ["#close-notice:not([aria-label])", button => button.setAttribute("aria-label", "Close this notice")],
     ["#composer .thumbnail-wrapper[role=listitem]", item => item.setAttribute("role", "group")], // of no list
     ["#chat .latest[aria-label]:not([role])", message => message.setAttribute("role", "group")],
   ];

@@ -58,8 +58,10 @@
   }
 
   // The sign for a file that cannot be opened is known by its size.
+  const isDamaged = picture => picture.naturalWidth === 159 && picture.naturalHeight === 161;
+
   async function onLoad({target}) {
-    if (!target.matches?.("#composer .thumbnail-item img") || target.naturalWidth !== 159 || target.naturalHeight !== 161) return;
+    if (!target.matches?.("#composer .thumbnail-item img") || !isDamaged(target)) return;
     const {src} = target;
     try {
       const answer = await fetch(src, {method: "HEAD"});
@@ -180,6 +182,6 @@
 
   document.addEventListener("click", onPicture, true);
   document.addEventListener("load", onLoad, true);
-  Object.assign(window.sightline, {arranged});
+  Object.assign(window.sightline, {arranged, isDamaged});
   dressThumbnails();
 })();

@@ -7,12 +7,10 @@ are written from what is stored, after it is stored, and a row remembers whether
 All methods block, and may be called from any thread.
 """
 
-import fcntl
-import os
 import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal, Self
@@ -38,6 +36,7 @@ from backend.captioning.job_tables import (
     read_rows,
     set_values,
     show_edit,
+    show_thumbnail,
 )
 from backend.captioning.values import (
     Counts,
@@ -50,7 +49,7 @@ from backend.captioning.values import (
     Row,
     RowState,
 )
-from backend.errors import ConfigError, LimitError, NotFoundError, StoreError
+from backend.errors import LimitError, NotFoundError, StoreError
 from backend.plugin_path import version
 from backend.store_disk import WRITE
 from backend.store_rows import storable
@@ -236,10 +235,7 @@ class JobFile:
                     )
                 )
                 if thumbnail and stored.rowcount:
-                    connection.execute(
-                        insert_or_ignore(THUMBNAILS).on_conflict_do_nothing(),
-                        {"row_id": row_id, "data": thumbnail},
-                    )
+                    show_thumbnail(connection, row_id, thumbnail)
 
     def unwritten(self, limit: int) -> list[tuple[Row, str]]:
         """Rows whose sidecars are out of date, each with what these are called, without the ending."""
@@ -355,6 +351,18 @@ class JobFile:
             raise no_picture()
         return bytes(data)
 
+    def keep_preview(self, row: Row, thumbnail: bytes, reason: str) -> None:
+        """How a picture looks, or why one that waits cannot be taken; unless the row has changed since."""
+        with self._write() as connection:
+            same = (ROWS.c.id == row.id, ROWS.c.revision == row.revision)
+            if connection.scalar(select(ROWS.c.id).where(*same)) is None:
+                return
+            if thumbnail:
+                show_thumbnail(connection, row.id, thumbnail)
+            elif row.state is RowState.PENDING:
+                told = {"reason": storable(reason), "revision": next_revision(connection)}
+                connection.execute(update(ROWS).where(*same).values(**told))
+
     @contextmanager
     def _read(self) -> Iterator[Connection]:
         with explained(), self._engine.begin() as connection:
@@ -367,27 +375,3 @@ class JobFile:
 
 
 _SPEC = TypeAdapter(JobSpec)
-
-
-@contextmanager
-def sole_runner(path: Path) -> Iterator[None]:
-    """Keep others from working on the job in this file until the end; the system ends it too.
-
-    Raises:
-        ConfigError: somebody else does.
-    """
-    lock = path.with_name(f"{path.name}.lock")
-    with explained():
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(
-                "Another Sightline is working on these captions.", "Wait for its end, or stop it."
-            ) from None
-        yield
-        with suppress(OSError):
-            lock.unlink()
-    finally:
-        os.close(descriptor)

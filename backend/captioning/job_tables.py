@@ -167,6 +167,14 @@ def new_row(picture: Found, policy: Existing) -> dict[str, Any]:
     }
 
 
+def show_thumbnail(connection: Connection, row_id: int, data: bytes) -> None:
+    """What the picture looked like when it was opened last: a file of a server's folder may change."""
+    row = {"row_id": row_id, "data": data}
+    connection.execute(
+        insert_or_ignore(THUMBNAILS).on_conflict_do_update(["row_id"], set_={"data": data}), row
+    )
+
+
 def show_edit(connection: Connection, row_id: int, text: str | None) -> None:
     """Whoever writes a caption for a picture that has failed is done with it."""
     revision = next_revision(connection)

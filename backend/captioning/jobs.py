@@ -23,10 +23,11 @@ from backend.captioning.job_file import JobFile, Which
 from backend.captioning.job_tables import explained
 from backend.captioning.left import FILE, find_left, settle
 from backend.captioning.pace import Speed
+from backend.captioning.previews import Previews
 from backend.captioning.runner import Runner
 from backend.captioning.sources import Roots, addresses, archive, safe_name, scan, unique
 from backend.captioning.values import Counts, Existing, Found, JobInfo, JobSpec, JobState, Kind
-from backend.errors import InputError, LimitError, NotFoundError, SightlineError
+from backend.errors import ClosingError, InputError, LimitError, NotFoundError, SightlineError
 from backend.fetch import Fetcher
 from backend.picture_pool import PicturePool
 from backend.router import Router
@@ -57,6 +58,7 @@ class _Running:
     job: JobFile
     runner: Runner
     who: str  # takes the turns where pictures are decoded
+    is_trial: bool  # of some pictures only
     task: asyncio.Task[None] | None = None
     again: bool = False  # something was retried meanwhile
 
@@ -78,6 +80,7 @@ class Jobs:
         self._pictures = pictures
         self._fetcher = fetcher
         self._visitors = visitors
+        self.previews = Previews(self.opened, pictures, fetcher)
         self._running: dict[tuple[str, str], _Running] = {}
         self._adding = threading.Lock()
         self._creating = asyncio.Lock()
@@ -187,7 +190,7 @@ class Jobs:
                 is_wanted = not is_left or (await asyncio.to_thread(job.info)).state is JobState.RUNNING
                 if is_wanted and not self.is_running(owner, job_id):  # pressed twice it is
                     self.check_room(who, most)  # others may have begun meanwhile
-                    running = _Running(job, self._runner(who, job, model, first), who)
+                    running = _Running(job, self._runner(who, job, model, first), who, first is not None)
                     self._running[owner, job_id] = running
                     running.task = asyncio.create_task(self._work(owner, job_id, running))
                     return
@@ -207,6 +210,8 @@ class Jobs:
                 running.again = False
                 running.runner = self._runner(running.who, running.job, model, None)
                 await running.runner.run()
+        except ClosingError:
+            log.info("A captioning job goes on when the app does")
         except SightlineError as error:
             log.warning("A captioning job stopped: %s", error)
             with suppress(SightlineError):
@@ -360,7 +365,7 @@ class Jobs:
         with self.opened(owner, job_id) as job:
             count = job.retry(which)
         running = self._running.get((owner, job_id))
-        if count and running is not None:
+        if count and running is not None and not running.is_trial:  # which would become the whole job
             running.again = True
         return count
 

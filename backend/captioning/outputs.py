@@ -8,7 +8,9 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -116,6 +118,21 @@ def text_files(rows: Iterable[Row], spec: JobSpec) -> Iterator[tuple[str, str]]:
         stems.add(stem)
         if caption := final_caption(row, spec):
             yield f"{name}.txt", f"{caption}\n"
+
+
+def packed(rows: Callable[[], Iterable[Row]], spec: JobSpec) -> Path:
+    """A temporary ZIP with the captions as files, and the table of them; whoever asked for it deletes it."""
+    with tempfile.NamedTemporaryFile(suffix=".zip", delete=False) as file:
+        path = Path(file.name)
+        try:
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+                for name, text in text_files(rows(), spec):
+                    archive.writestr(name, text)
+                archive.writestr("captions.csv", "".join(as_csv(rows(), spec)))
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        return path
 
 
 def sidecar_place(row: Row, stem: str, out: Path | None) -> Path:

@@ -22,6 +22,7 @@ from backend.captioning.single import request_for
 from backend.captioning.values import JobSpec, JobState, Outcome, Row, RowState
 from backend.engine import Engine
 from backend.errors import (
+    ClosingError,
     EngineDiedError,
     EngineError,
     EngineUnavailableError,
@@ -116,6 +117,7 @@ class Runner:
         self._looks = 0
         self._not_before = 0.0
         self._stopped: str | None = None
+        self._closing: ClosingError | None = None
         self._writing: asyncio.Task[None] | None = None
         self._meter = Meter()
 
@@ -139,6 +141,7 @@ class Runner:
 
         Raises:
             StoreError: the disk refuses. The job goes on with the next run.
+            ClosingError: the app ends. The job says still that it runs.
         """
         await asyncio.to_thread(self._job.set_state, JobState.RUNNING, is_trial=self._is_trial)
         try:
@@ -197,6 +200,8 @@ class Runner:
                     break
             while workers:
                 _, workers = await asyncio.wait(workers)
+            if self._closing is not None:
+                raise self._closing
         finally:
             for worker in workers:
                 worker.cancel()
@@ -205,6 +210,9 @@ class Runner:
     async def _open_one(self, row: Row) -> None:
         try:
             picture = await self._intake.load(row, self.model.vision)
+        except ClosingError as error:
+            self._closing = error
+            return
         except (ImageError, FetchError) as error:
             self._results.put_nowait(Outcome(row.id, RowState.FAILED, reason=str(error)))
             return

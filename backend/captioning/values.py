@@ -121,6 +121,11 @@ class Row:
         return self.key.rpartition("/")[2]
 
     @property
+    def can_be_seen(self) -> bool:
+        """Whether nothing is known that keeps it from being opened."""
+        return bool(self.sha256) or not self.reason
+
+    @property
     def caption(self) -> str:
         """What the picture's caption is now."""
         return self.text if self.edited is None else self.edited

@@ -90,9 +90,17 @@ def pictures(recipe: Recipe, context: int) -> int | None:
     return max(1, min(MOST_PICTURES, context // PICTURE_TOKENS)) if recipe.several_images else 1
 
 
+def whole_context(recipe: Recipe, model: Model, wanted: int) -> int:
+    """The context that a model is started with where nothing is in the way.
+
+    Of a model whose context was not found, the one that its document starts it with.
+    """
+    return min(wanted, model.context or recipe.limits.max_model_len or LEAST_CONTEXT)
+
+
 def _contexts(recipe: Recipe, model: Model, wanted: int) -> Iterator[int]:
     """The context that is wanted, then halves of it, down to what the family's document has."""
-    length = min(wanted, model.context or recipe.limits.max_model_len or LEAST_CONTEXT)
+    length = whole_context(recipe, model, wanted)
     least = min(length, recipe.limits.max_model_len or LEAST_CONTEXT, LEAST_CONTEXT)
     while length > least:
         yield length

@@ -1,5 +1,6 @@
 """What the Hugging Face hub says of a model, asked only where a model is to be chosen by itself."""
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from enum import StrEnum
@@ -79,7 +80,17 @@ def cache_folder(model: str, environment: Mapping[str, str]) -> Path:
 
 
 def is_cached(model: str, environment: Mapping[str, str]) -> bool:
-    """Whether the hub's cache holds weights of it, and none that are still coming."""
+    """Whether the hub's cache holds weights of it, all of them, and none that are still coming."""
     folder = cache_folder(model, environment)
-    weights = [file for file in folder.glob("snapshots/*/*.safetensors") if file.exists()]
-    return bool(weights) and not any(folder.glob("blobs/*.incomplete"))
+    if any(folder.glob("blobs/*.incomplete")):
+        return False
+    return any(map(_is_whole, folder.glob("snapshots/*")))
+
+
+def _is_whole(snapshot: Path) -> bool:
+    """Whether all files of weights are there: those that an index names, else any."""
+    try:
+        named = json.loads((snapshot / "model.safetensors.index.json").read_bytes())["weight_map"].values()
+    except (OSError, ValueError, LookupError, AttributeError, TypeError):
+        return any(file.exists() for file in snapshot.glob("*.safetensors"))  # one may lead to nothing
+    return bool(named) and all((snapshot / name).exists() for name in named)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from backend.vllm_args import is_for_processor
+
 SMI = "nvidia-smi"
 QUERY = ("--query-gpu=index,uuid,name,memory.total,compute_cap", "--format=csv,noheader,nounits")
 SMI_TIMEOUT_S = 10.0
@@ -24,7 +26,14 @@ class Gpu:
 
 
 def read_gpus(environment: Mapping[str, str], ask: Callable[[], str] | None = None) -> tuple[Gpu, ...]:
-    """The GPUs that programs started here may use; none where there is no NVIDIA driver, or it fails."""
+    """The GPUs that programs started here may use; none where there is no NVIDIA driver, or it fails.
+
+    None either where the installed vLLM would use none.
+    """
+    return () if is_for_processor() else _told(environment, ask)
+
+
+def _told(environment: Mapping[str, str], ask: Callable[[], str] | None = None) -> tuple[Gpu, ...]:
     rows = [row.split(", ") for row in (ask or _ask_driver)().splitlines()]
     found = {row[0]: row for row in rows if len(row) == 5 and row[3].strip().isdecimal()}
     return tuple(
@@ -41,6 +50,8 @@ def names(gpus: Sequence[Gpu]) -> str:
 
 def none_found(device: Path = AMD_DEVICE) -> str:
     """Why there is no GPU to reckon with, as the end of a sentence."""
+    if is_for_processor() and _told({}):
+        return "the vLLM installed here is for the processor (“EXTRA=gpu make install” gets the one for GPUs)"
     if device.exists():
         return "no NVIDIA GPU was found, and of AMD's the memory is not known here"
     return "no NVIDIA GPU was found whose memory is known"

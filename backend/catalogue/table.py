@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from backend.catalogue.fit import WANTED_CONTEXT, Fit, fit
-from backend.catalogue.launch import REMOTE_CODE, serve_line
+from backend.catalogue.fit import WANTED_CONTEXT, Fit, Verdict, fit, whole_context
+from backend.catalogue.launch import REMOTE_CODE, serve_line, split
 from backend.catalogue.machine import Gpu, names, none_found
 from backend.catalogue.memory import GIB, SHARE, cache, needed, weights
 from backend.catalogue.recipe import Model, Recipe, find, nearest, read_catalogue
@@ -82,8 +82,8 @@ def as_text(
     ]
     lines += ["", machine_line(gpus)]
     lines += [
-        f"GIB: weights, the cache for one conversation of {wanted:,} tokens or the model's context, and work "
-        "space. ?: not found.",
+        f"GIB: weights, the cache for one conversation ({wanted:,} tokens, or less where a model has no "
+        "more), and work space. ?: not found.",
         "“sightline models show MODEL” prints a model's facts and its line for vllm serve.",
     ]
     return "\n".join(lines)
@@ -97,9 +97,21 @@ def show(recipe: Recipe, model: Model, gpus: Sequence[Gpu], wanted: int = WANTED
     """Everything that is known of one model, and how it is started here."""
     way = fit(recipe, model, gpus, wanted)
     lines = [f"{model.id} ({recipe.name})", ""]
-    lines += [f"{name:<12} {told}" for name, told in _facts(recipe, model, way)]
-    lines += ["", machine_line(gpus), "", serve_line(recipe, model, way)]
+    lines += [f"{name:<12} {told}" for name, told in _facts(recipe, model, way, wanted)]
+    lines += ["", machine_line(gpus), "", *_where(recipe, way, len(gpus)), serve_line(recipe, model, way)]
     return "\n".join(lines)
+
+
+def _where(recipe: Recipe, way: Fit, here: int) -> Iterator[str]:
+    """For which machine the line for vllm serve is, where it is not for this one."""
+    wanted = split(recipe, way)
+    has = f"this machine has {here}" if here else "none was found here"
+    if way.verdict is Verdict.TOO_LARGE:
+        yield "On larger GPUs than these:"
+    elif way.verdict is Verdict.GPUS:
+        yield f"On {wanted} GPUs like these ({has}):"
+    elif wanted > max(here, 1):
+        yield f"On {wanted} GPUs, as its document starts it ({has}):"
 
 
 def machine_line(gpus: Sequence[Gpu]) -> str:
@@ -120,7 +132,6 @@ def _pairs(recipes: Sequence[Recipe]) -> Iterator[tuple[Recipe, Model]]:
 
 
 def _row(recipe: Recipe, model: Model, way: Fit, wanted: int) -> dict[str, Any]:
-    tokens = min(wanted, model.context or wanted)
     return {
         "family": recipe.name,
         "id": model.id,
@@ -129,7 +140,7 @@ def _row(recipe: Recipe, model: Model, way: Fit, wanted: int) -> dict[str, Any]:
         "gated": model.gated,
         "parameters": model.parameters,
         "weights_bytes": weights(model),
-        "bytes": needed(model, tokens),
+        "bytes": needed(model, whole_context(recipe, model, wanted)),
         "context": model.context,
         "pictures": "image" in recipe.modalities,
         "video": "video" in recipe.modalities,
@@ -150,17 +161,17 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     return (row["family"], row["id"], row["licence"] or UNKNOWN, gated, size, row["here"])
 
 
-def _facts(recipe: Recipe, model: Model, way: Fit) -> Iterator[tuple[str, str]]:
+def _facts(recipe: Recipe, model: Model, way: Fit, wanted: int) -> Iterator[tuple[str, str]]:
     yield "sees", ", ".join(recipe.modalities) or "text only"
     yield "licence", model.licence or "not found"
     yield "gated", {True: "yes", False: "no", None: "not found"}[model.gated]
     size, each = weights(model), cache(model, 1024)
-    if size is not None:
-        yield "weights", f"{size / GIB:.1f} GiB ({model.dtype})"
-    if each is not None:
-        yield "cache", f"{each / 2**20:.0f} MiB for each 1,024 tokens"
-    if model.context:
-        yield "context", f"{model.context:,} tokens"
+    yield "weights", f"{size / GIB:.1f} GiB ({model.dtype})" if size is not None else "not found"
+    yield "cache", f"{each / 2**20:.0f} MiB for each 1,024 tokens" if each is not None else "not found"
+    yield "context", f"{model.context:,} tokens" if model.context else "not found"
+    tokens = whole_context(recipe, model, wanted)
+    if (total := needed(model, tokens)) is not None:
+        yield "needs", f"about {total / GIB:.0f} GiB with {tokens:,} tokens"
     if recipe.since or recipe.until:
         yield (
             "vLLM",

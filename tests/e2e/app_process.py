@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +127,18 @@ class App:
                 what = "ended" if ended else f"was not there after {seconds} s"
                 raise AssertionError(f"The app {what}:\n{self._log.read_text(errors='replace')[-4000:]}")
             time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def started(folder: Path, *arguments: str, offers: str, **environment: str) -> Iterator[App]:
+    """The app, with a model in its menu, until the end."""
+    app = App(folder, *arguments, **environment)
+    try:
+        app.start()
+        app.wait_until_offered(offers)
+        yield app
+    finally:
+        app.stop()
 
 
 def free_port() -> int:

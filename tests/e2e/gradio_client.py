@@ -1,5 +1,6 @@
 """Somebody who posts to Gradio's own routes by hand, past the page."""
 
+import json
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
@@ -18,8 +19,9 @@ class GradioClient:
         self._events = {event["api_name"]: event for event in config["dependencies"]}
         parts = config["components"]
         self._defaults = {part["id"]: part["props"].get("value") for part in parts}
-        (menu,) = (part["id"] for part in parts if part["props"].get("elem_id") == "model")
-        self._defaults[menu] = self.http.get("/readyz").json()["models"][0]  # the page fills it when it opens
+        self._named = {part["props"].get("elem_id"): part["id"] for part in parts}
+        models = self.http.get("/readyz").json()["models"]
+        self._defaults[self._named["model"]] = models[0]  # the page fills it when it opens
 
     def __enter__(self) -> Self:
         return self
@@ -36,6 +38,15 @@ class GradioClient:
         if joined.status_code != 200:
             return joined.text
         return self.http.get("/gradio_api/queue/data", params={"session_hash": session}).text
+
+    def send(self, text: str, files: Sequence[Any]) -> str:
+        """Send a message in a new chat; what comes back once its reply has ended, or was refused."""
+        said = self.call("send", [{"text": text, "files": files}, ""])
+        chat_id = json.loads(said)["data"][self._events["send"]["outputs"].index(self._named["growing-in"])]
+        if not chat_id:
+            return said
+        self.http.get(f"/replies/{chat_id}")  # which ends with it
+        return self.call("settle", [chat_id])
 
     def post(self, route: str, name: str, data: Sequence[Any], session: str = "x") -> httpx2.Response:
         """Post an event to one of the routes that take events, and wait for nothing."""

@@ -12,7 +12,7 @@ from fault_server import Call, FaultServer, serve
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
-from .app_process import App
+from .app_process import App, started
 from .drawings import BLUE_SQUARE, RED_CIRCLE
 from .gradio_client import GradioClient
 
@@ -37,13 +37,9 @@ def server() -> Iterator[FaultServer]:
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory, server: FaultServer) -> Iterator[App]:
     limits = ("--messages-per-minute", "6", "--max-file-mb", "1")
-    app = App(tmp_path_factory.mktemp("one"), "--base-url", f"lab={server.url}", *limits)
-    try:
-        app.start()
-        app.wait_until_offered("captioner @ lab")
+    flags = ("--base-url", f"lab={server.url}", *limits)
+    with started(tmp_path_factory.mktemp("one"), *flags, offers="captioner @ lab") as app:
         yield app
-    finally:
-        app.stop()
 
 
 @pytest.fixture

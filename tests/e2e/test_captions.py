@@ -4,14 +4,16 @@ import csv
 import io
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from fault_server import Call, FaultServer, serve
 from PIL import Image as Pil
 from playwright.sync_api import Download, FilePayload, Page, expect
 
-from .app_process import App
+from .app_process import App, started
 from .screens import PHONE, shoot
 from .visitor import Visitor
 
@@ -41,32 +43,40 @@ class Model:
         await call.json(200, {"choices": [choice], "usage": usage})
 
 
-@pytest.fixture(scope="module")
-def model() -> Model:
-    return Model()
+class Lab(NamedTuple):
+    """The app, over the server whose model captions."""
+
+    app: App
+    server: FaultServer
+    model: Model
+
+
+@contextmanager
+def captioning(folder: Path, *flags: str) -> Iterator[Lab]:
+    model = Model()
+    with (
+        serve({"captioner": model}) as server,
+        started(folder, "--base-url", f"lab={server.url}", *flags, offers="captioner @ lab") as app,
+    ):
+        yield Lab(app, server, model)
 
 
 @pytest.fixture(scope="module")
-def server(model: Model) -> Iterator[FaultServer]:
-    with serve({"captioner": model}) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory, server: FaultServer) -> Iterator[App]:
-    app = App(tmp_path_factory.mktemp("captions"), "--base-url", f"lab={server.url}")
-    try:
-        app.start()
-        app.wait_until_offered("captioner @ lab")
-        yield app
-    finally:
-        app.stop()
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with captioning(tmp_path_factory.mktemp("captions")) as lab:
+        yield lab
 
 
 @pytest.fixture
-def visitor(app: App, model: Model, new_visitor: Callable[..., Visitor]) -> Visitor:
-    model.refuses, model.held, model.asked = set(), None, 0
-    return new_visitor(app)
+def lab(running: Lab) -> Lab:
+    """The same for each test, with nothing to be refused or held."""
+    running.model.refuses, running.model.held, running.model.asked = set(), None, 0
+    return running
+
+
+@pytest.fixture
+def visitor(lab: Lab, new_visitor: Callable[..., Visitor]) -> Visitor:
+    return new_visitor(lab.app)
 
 
 def png(red: int) -> bytes:
@@ -109,7 +119,7 @@ def download(page: Page, name: str) -> Download:
     return waiting.value
 
 
-def test_from_twelve_pictures_to_a_table(visitor: Visitor, model: Model, server: FaultServer) -> None:
+def test_from_twelve_pictures_to_a_table(visitor: Visitor, lab: Lab) -> None:
     page = open_tab(visitor)
     expect(page.get_by_role("heading", name="Captions for many pictures")).to_be_visible()
     shoot(page, "captions-empty")
@@ -118,6 +128,11 @@ def test_from_twelve_pictures_to_a_table(visitor: Visitor, model: Model, server:
     expect(page.get_by_text("12 pictures", exact=True)).to_be_visible()
     expect(page.locator(".caption-row")).to_have_count(12)
     page.get_by_text("One sentence").click()
+    broken = page.locator(".caption-row", has_text="broken.jpg")
+    expect(broken.locator(".reason")).to_contain_text("“broken.jpg” is damaged")
+    told_before = broken.locator(".reason").inner_text()
+    phone = page.locator(".caption-row", has_text="phone.heic").locator(".thumb img")
+    expect(phone).to_have_js_property("naturalWidth", 128)
     shoot(page, "captions-draft")
 
     page.get_by_role("button", name="Try it on 3").click()
@@ -126,7 +141,7 @@ def test_from_twelve_pictures_to_a_table(visitor: Visitor, model: Model, server:
     expect(fields.first).to_have_value(f"{CAPTION}.")
     shoot(page, "captions-tried")
 
-    model.refuses, model.held = {model.asked + 2}, model.asked + 5
+    lab.model.refuses, lab.model.held = {lab.model.asked + 2}, lab.model.asked + 5
     page.get_by_role("button", name="Caption all 12").click()
     expect(page.get_by_role("heading", name="Captioning")).to_be_visible()
     expect(page.locator('.caption-row[data-state="done"]')).to_have_count(6)
@@ -143,11 +158,13 @@ def test_from_twelve_pictures_to_a_table(visitor: Visitor, model: Model, server:
     page.reload()  # which the job does not notice
     expect(page.get_by_role("heading", name="Captioning")).to_be_visible()
     expect(page.get_by_label("Caption of wall-1.png")).to_have_value("=My own words; Käfer 🐞")
-    model.held = None
-    for call in server.chats():
+    lab.model.held = None
+    for call in lab.server.chats():
         call.go_on()
     expect(page.get_by_role("heading", name="Done")).to_be_visible()
     expect(page.locator('.caption-row[data-state="failed"]')).to_have_count(2)
+    expect(broken.locator(".reason")).to_have_text(told_before)
+    expect(page.locator("#captions .primary")).to_have_text("↓ Table (CSV)")
     shoot(page, "captions-done")
 
     page.get_by_role("button", name="Retry 2 failed").click()
@@ -168,11 +185,67 @@ def test_from_twelve_pictures_to_a_table(visitor: Visitor, model: Model, server:
         assert "broken.txt" not in packed.namelist()
 
 
-def test_on_a_phone_and_by_keyboard(
-    app: App, model: Model, server: FaultServer, new_visitor: Callable[..., Visitor]
-) -> None:
-    model.refuses, model.held, model.asked = set(), None, 0
-    visitor = new_visitor(app, PHONE)
+def test_pictures_are_seen_when_they_come_into_view(visitor: Visitor) -> None:
+    page, asked = open_tab(visitor), set()
+    page.on("request", lambda request: asked.add(request.url) if "/thumb/" in request.url else None)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for number in range(90):
+            archive.writestr(f"{number:02}.png", png(2 * number))
+    bring(page, {"all.zip": packed.getvalue()})
+    rows = page.locator(".caption-row")
+    expect(rows).to_have_count(90)
+    expect(rows.first.locator("img")).to_have_js_property("naturalWidth", 64)
+    visitor.wait_until_quiet()
+    assert 3 <= len(asked) <= 30
+    expect(rows.last.locator(".thumb")).to_have_text("PNG")
+    rows.last.scroll_into_view_if_needed()
+    expect(rows.last.locator("img")).to_have_js_property("naturalWidth", 64)
+    visitor.wait_until_quiet()
+    assert len(asked) < 90
+
+
+def test_files_that_are_left_out_are_named_with_the_reason(visitor: Visitor) -> None:
+    page = open_tab(visitor)
+    visitor.expect_problems("422")  # of what is refused the browser tells its console
+    others = dict.fromkeys(("notes.txt", "table.xlsx", "film.mov", "song.mp3", "more.txt"), b"x")
+    bring(page, {"a.png": png(1), "bad.zip": b"no ZIP"} | others)
+    expect(page.locator("#captions-head [role=alert]")).to_have_text(
+        "Left out: “notes.txt”, “table.xlsx”, “film.mov” and 2 more. Only pictures and ZIPs are taken. "
+        "Left out: “bad.zip”. This is no ZIP, or only a part of one. Pack the pictures again."
+    )
+    expect(page.locator(".caption-row")).to_have_count(1)
+    shoot(page, "captions-left-out")
+
+
+def test_what_one_stands_on_stays_while_the_tab_looks_for_news(visitor: Visitor, lab: Lab) -> None:
+    page = open_tab(visitor)
+    bring(page, {"first.png": png(1)})
+    page.get_by_role("button", name="Caption it").click()
+    expect(page.get_by_role("heading", name="Done")).to_be_visible()
+    page.get_by_role("button", name="New pictures").click()
+    bring(page, {f"{number}.png": png(50 * number) for number in range(3)})
+    start = page.get_by_role("button", name="Caption all 3")
+    start.focus()
+    with page.expect_response(lambda answer: "?since=" in answer.url):
+        pass
+    page.wait_for_function("new Promise(done => requestAnimationFrame(() => done(true)))")
+    expect(start).to_be_focused()
+    lab.model.held = lab.model.asked + 2
+    start.click()
+    expect(page.locator('.caption-row[data-state="done"]')).to_have_count(1)
+    menu = page.get_by_label("Your captioning jobs").element_handle()
+    for _ in range(2):
+        with page.expect_response(lambda answer: "?since=" in answer.url):
+            pass
+    assert menu is not None
+    assert menu.evaluate("menu => menu.isConnected")  # or it would close whenever it is opened
+    for call in lab.server.chats():
+        call.go_on()
+
+
+def test_on_a_phone_and_by_keyboard(lab: Lab, new_visitor: Callable[..., Visitor]) -> None:
+    visitor = new_visitor(lab.app, PHONE)
     page = open_tab(visitor)
     shoot(page, "captions-empty")
     bring(page, {f"{number}.png": png(50 * number) for number in range(3)})
@@ -198,13 +271,11 @@ def test_on_a_phone_and_by_keyboard(
     expect(visitor.send_button).to_be_visible()
 
 
-def test_a_job_that_is_paused_and_an_app_that_is_away(
-    visitor: Visitor, model: Model, server: FaultServer
-) -> None:
+def test_a_job_that_is_paused_and_an_app_that_is_away(visitor: Visitor, lab: Lab) -> None:
     page = open_tab(visitor)
     bring(page, {f"{number}.png": png(50 * number) for number in range(5)})
     expect(page.locator(".caption-row")).to_have_count(5)
-    model.held = 2
+    lab.model.held = 2
     page.get_by_role("button", name="Caption all 5").click()
     expect(page.locator('.caption-row[data-state="done"]')).to_have_count(1)
     page.get_by_role("button", name="Cancel").click()
@@ -223,32 +294,32 @@ def test_a_job_that_is_paused_and_an_app_that_is_away(
     expect(page.locator(".caption-row", has=field).locator(".name")).to_have_attribute(
         "data-words", "edited, saved"
     )
-    model.held = None
+    lab.model.held = None
     page.get_by_role("button", name="Go on").click()
     expect(page.get_by_role("heading", name="Done")).to_be_visible()
     expect(field).to_have_value("Written while nobody heard it.")
     expect(page.locator('.caption-row[data-state="done"]')).to_have_count(5)
 
 
-def test_a_job_is_paused_and_goes_on(visitor: Visitor, model: Model, server: FaultServer) -> None:
+def test_a_job_is_paused_and_goes_on(visitor: Visitor, lab: Lab) -> None:
     page = open_tab(visitor)
     bring(page, {f"{number}.png": png(12 * number) for number in range(20)})
     expect(page.locator(".caption-row")).to_have_count(20)
-    model.held = 2
+    lab.model.held = 2
     page.get_by_role("button", name="Caption all 20").click()
     expect(page.locator('.caption-row[data-state="done"]')).to_have_count(1)
     page.get_by_role("button", name="Pause").click()
     expect(page.get_by_text("Pausing: what the model has begun is finished first.")).to_be_visible()
     expect(page.get_by_role("button", name="Pause")).to_have_count(0)
-    begun = model.asked
-    model.held = None
-    for call in server.chats():
+    begun = lab.model.asked
+    lab.model.held = None
+    for call in lab.server.chats():
         call.go_on()
     expect(page.get_by_role("heading", name="Paused")).to_be_visible()
     expect(page.locator('.caption-row[data-state="done"]')).to_have_count(begun)
     page.get_by_role("button", name="Go on").click()
     expect(page.get_by_role("heading", name="Done")).to_be_visible()
-    assert model.asked == 20
+    assert lab.model.asked == 20
 
 
 def test_a_job_of_which_nothing_can_be_captioned(visitor: Visitor) -> None:

@@ -3,47 +3,28 @@
 from collections.abc import Callable, Iterator
 
 import pytest
-from fault_server import FaultServer, serve
 from playwright.sync_api import ViewportSize, expect
 
-from .app_process import App
 from .screens import PHONE, WIDE, shoot
 from .test_axe import findings
-from .test_captions import Model, bring, open_tab, png, twelve
+from .test_captions import Lab, bring, captioning, open_tab, png, twelve
 from .visitor import Visitor
 
 PRICES = "'captioner @ lab' price_in=400 price_out=1600"
 
 
 @pytest.fixture(scope="module")
-def model() -> Model:
-    return Model()
-
-
-@pytest.fixture(scope="module")
-def server(model: Model) -> Iterator[FaultServer]:
-    with serve({"captioner": model}) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory, server: FaultServer) -> Iterator[App]:
-    folder = tmp_path_factory.mktemp("look")
-    app = App(folder, "--base-url", f"lab={server.url}", "--model-info", PRICES)
-    try:
-        app.start()
-        app.wait_until_offered("captioner @ lab")
-        yield app
-    finally:
-        app.stop()
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with captioning(tmp_path_factory.mktemp("look"), "--model-info", PRICES) as lab:
+        yield lab
 
 
 @pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
 def test_every_screen_is_for_everybody(
-    app: App, model: Model, server: FaultServer, new_visitor: Callable[..., Visitor], size: ViewportSize
+    lab: Lab, new_visitor: Callable[..., Visitor], size: ViewportSize
 ) -> None:
-    model.refuses, model.held, model.asked = set(), None, 0
-    visitor = new_visitor(app, size)
+    lab.model.held = None
+    visitor = new_visitor(lab.app, size)
     page, found = open_tab(visitor), {}
 
     def look(screen: str) -> None:
@@ -74,8 +55,9 @@ def test_every_screen_is_for_everybody(
     page.get_by_text("One sentence").click()
     page.get_by_role("button", name="Try it on 3").click()
     expect(page.get_by_text("all of them would cost about")).to_be_visible()
+    expect(page.get_by_role("button", name="Remove broken.jpg")).to_be_visible()
     look("tried")
-    model.held = model.asked + 3
+    lab.model.held = lab.model.asked + 3
     page.get_by_role("button", name="Caption all 7").click()
     expect(page.get_by_role("heading", name="Captioning")).to_be_visible()
     expect(page.locator('.caption-row[data-state="done"]')).to_have_count(2)
@@ -91,7 +73,7 @@ def test_every_screen_is_for_everybody(
     look("offline")
     visitor.context.set_offline(False)
     expect(page.get_by_text("The app does not answer.")).to_have_count(0)
-    model.held = None
+    lab.model.held = None
     page.get_by_role("button", name="Go on").click()
     expect(page.get_by_role("heading", name="Done")).to_be_visible()
     look("done")

@@ -11,6 +11,8 @@ from fault_server import FaultServer, serve
 from PIL import Image
 from playwright.sync_api import ViewportSize, expect
 
+from backend.store import Store
+
 from .app_process import App
 from .drawings import RED_CIRCLE
 from .screens import PHONE, WIDE
@@ -43,6 +45,10 @@ def test_without_history_a_chat_outlives_a_reload_and_not_the_app(
         told = visitor.page.locator("#chat .kept")
         expect(told).to_contain_text("Chats are not kept here.")
         shoot_fitting(visitor, "not-kept")
+        visitor.page.get_by_role("tab", name="Captions").click()
+        expect(visitor.page.get_by_text("Captions are not kept here.")).to_be_visible()
+        shoot_fitting(visitor, "captions-not-kept")
+        visitor.page.get_by_role("tab", name="Chat").click()
         visitor.ask(SECRET, {"red.png": RED_CIRCLE})
         visitor.open()
         expect(visitor.replies).to_have_text([TEXT])
@@ -65,6 +71,18 @@ def test_without_history_a_chat_outlives_a_reload_and_not_the_app(
     finally:
         app.stop()
     assert not [path for path in files_of(app) if path.name != "lock"]
+
+
+def test_chats_of_before_that_nobody_is_shown_are_told_at_the_start(tmp_path: Path, lab: FaultServer) -> None:
+    app = App(tmp_path, "--base-url", lab.url, "--history", "off")
+    store = Store.open(app.data_dir)
+    store.create_chat("a" * 64)
+    store.close()
+    try:
+        app.start()
+        app.wait_until(lambda: f"Chats of before lie in {app.data_dir}" in app.said(), 20)
+    finally:
+        app.stop()
 
 
 def test_a_visitor_whose_chats_are_full_is_told_and_loses_nothing(

@@ -13,8 +13,9 @@ import pytest
 
 from backend.captioning import outputs, presets
 from backend.captioning.fields import Field, columns_of, read_answer, read_schema, schema_of, summary
-from backend.captioning.job_file import EDITS_KEPT, JobFile, sole_runner
+from backend.captioning.job_file import EDITS_KEPT, JobFile
 from backend.captioning.presets import render_prompt, shorten, tidy
+from backend.captioning.sole_runner import sole_runner
 from backend.captioning.values import Existing, Found, JobSpec, JobState, Kind, Outcome, RowState
 from backend.errors import ConfigError, InputError, LimitError, NotFoundError, StoreError
 from backend.types import Sampling

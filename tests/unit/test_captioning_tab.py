@@ -26,9 +26,9 @@ from backend.admission import NOWHERE, Admission
 from backend.captioning import outputs
 from backend.captioning.job_file import JobFile
 from backend.captioning.jobs import JOBS_PER_VISITOR, RUNNING, RUNNING_PER_ADDRESS, Jobs
-from backend.captioning.values import JobSpec, JobState
+from backend.captioning.values import JobSpec, JobState, Outcome, RowState
 from backend.config import Settings
-from backend.errors import LimitError, RejectedError, StoreError
+from backend.errors import ClosingError, ImageError, LimitError, RejectedError, StoreError
 from backend.fetch import Fetcher
 from backend.picture_pool import PicturePool
 from backend.router import Router, read_corrections
@@ -130,6 +130,99 @@ def test_pictures_become_captions_and_tables(client: TestClient) -> None:
         assert packed.read("a.gif.txt") == b"A picture, a.gif.\n"
     (listed,) = client.get("/captions/list").json()["jobs"]
     assert listed["counts"]["done"] == 4
+
+
+def photo(side: int = 900) -> bytes:
+    out = io.BytesIO()
+    Pil.new("RGB", (side, side // 2), (200, 30, 30)).save(out, "JPEG")
+    return out.getvalue()
+
+
+def bring(client: TestClient, job_id: str, name: str, data: bytes) -> None:
+    assert client.post(f"/captions/{job_id}/file", params={"name": name}, content=data).status_code == 200
+
+
+def test_a_picture_is_seen_small_before_its_turn_and_opened_once_for_all_who_look(
+    client: TestClient, pool: PicturePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, load = [], pool.load
+
+    def noted(*args: Any, **options: Any) -> Any:
+        opened.append(options["who"])
+        return load(*args, **options)
+
+    monkeypatch.setattr(pool, "load", noted)
+    job_id = begin(client)
+    bring(client, job_id, "large.jpg", photo())
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("inside.png", png())
+    bring(client, job_id, "all.zip", packed.getvalue())
+    assert [row["thumb"] for row in show(client, job_id)["rows"]] == [True, True]
+    assert opened == []  # nobody has looked
+    with ThreadPoolExecutor() as threads:
+        seen = list(threads.map(lambda _: client.get(f"/captions/{job_id}/thumb/1"), range(4)))
+    assert {answer.headers["cache-control"] for answer in seen} == {"private, no-store"}
+    (data,) = {answer.content for answer in seen}
+    assert Pil.open(io.BytesIO(data)).size == (400, 200)
+    assert Pil.open(io.BytesIO(client.get(f"/captions/{job_id}/thumb/2").content)).size == (8, 6)
+    assert opened == [NOWHERE, NOWHERE]  # the address, not the cookie, which can be dropped
+    assert [row["reason"] for row in show(client, job_id)["rows"]] == ["", ""]
+
+
+def test_a_picture_that_cannot_be_read_says_so_before_the_start_as_the_run_does(client: TestClient) -> None:
+    job_id = begin(client, "good.png")
+    bring(client, job_id, "broken.jpg", photo()[:300])
+    revision = show(client, job_id)["revision"]
+    sign = client.get(f"/captions/{job_id}/thumb/2")
+    assert sign.headers["content-type"] == "image/svg+xml"
+    (told,) = client.get(f"/captions/{job_id}?since={revision}").json()["rows"]
+    assert (told["state"], told["thumb"], "broken.jpg" in told["reason"]) == ("pending", False, True)
+    assert client.get(f"/captions/{job_id}/thumb/2").status_code == 404  # it is not tried again for that
+    good, broken = finish(client, job_id)["rows"]
+    assert (good["state"], good["thumb"]) == ("done", True)
+    assert (broken["state"], broken["reason"]) == ("failed", told["reason"])
+
+
+def test_a_picture_in_the_place_of_one_that_was_removed_is_not_seen_as_that(client: TestClient) -> None:
+    job_id = begin(client)
+    for side in (100, 200):
+        bring(client, job_id, "a.jpg", photo(side))
+        (row,) = show(client, job_id)["rows"]
+        seen = client.get(f"/captions/{job_id}/thumb/{row['id']}")
+        assert Pil.open(io.BytesIO(seen.content)).width == side
+        client.post(f"/captions/{job_id}/rows/{row['id']}", json={"remove": True})
+
+
+async def test_what_changed_while_a_picture_was_opened_is_not_written_over(
+    jobs: Jobs, pool: PicturePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner, load = owner_of({COOKIE: new_secret()}) or "", pool.load
+    job_id = await jobs.create(owner)
+    path = jobs.place_for(owner, job_id, "a.jpg")
+    path.write_bytes(photo()[:300])
+    jobs.add_file(owner, job_id, path, None)
+
+    async def meanwhile(*args: Any, **options: Any) -> Any:
+        with jobs.opened(owner, job_id) as job:
+            job.finish([Outcome(1, RowState.DONE, "Seen.", sha256="5" * 64)])
+        return await load(*args, **options)
+
+    monkeypatch.setattr(pool, "load", meanwhile)
+    with pytest.raises(ImageError):
+        await jobs.previews.look(owner, job_id, 1, None)
+    with jobs.opened(owner, job_id) as job:
+        assert (job.row(1).reason, job.row(1).text) == ("", "Seen.")
+
+
+def test_without_a_history_the_tab_says_that_captions_go(
+    client: TestClient, settings: Settings, jobs: Jobs, operator: Any, admission: Admission
+) -> None:
+    assert client.get("/captions/list").json()["notKept"] == ""
+    brief = settings.model_copy(update={"history": "off"})
+    app = Starlette(routes=Captioning(jobs, brief, operator, admission).routes())
+    with TestClient(app, cookies={COOKIE: new_secret()}) as other:
+        assert "gone when the app ends" in other.get("/captions/list").json()["notKept"]
 
 
 def test_where_prices_are_known_the_page_tells_the_cost(
@@ -355,6 +448,22 @@ def test_a_trial_does_three_and_another_wish_asks_them_anew(
     assert sum(engine.asked.values()) == 5 + 3 + 4
 
 
+def test_a_retry_does_not_make_a_trial_the_whole_job(
+    client: TestClient, engine: CaptioningEngine, operator: Any
+) -> None:
+    operator.is_one = True
+    job_id = begin(client, *(f"{number}.png" for number in range(10)))
+    client.post(f"/captions/{job_id}/start", json={"options": WANTED, "trial": True})
+    until(client, job_id, lambda now: not now["running"])
+    engine.may_answer.clear()
+    client.post(f"/captions/{job_id}/start", json={"options": WANTED, "trial": True})
+    until(client, job_id, lambda _: bool(engine.in_flight))
+    assert client.post(f"/captions/{job_id}/retry", json={"which": [1, 2, 3]}).json() == {"count": 3}
+    engine.may_answer.set()
+    now = until(client, job_id, lambda now: not now["running"])
+    assert (now["state"], now["counts"]["pending"] > 0) == ("draft", True)
+
+
 def test_captions_are_corrected_and_corrections_undone(client: TestClient) -> None:
     job_id = begin(client, "a.png")
     finish(client, job_id)
@@ -542,6 +651,28 @@ async def test_a_job_that_ran_when_the_app_ended_goes_on_by_itself(
         await asyncio.sleep(0.01)
     assert state_of(jobs, owner, job_id) is JobState.DONE
     assert sum(engine.asked.values()) == 1
+
+
+async def test_a_job_at_work_when_the_app_ends_has_nothing_failed_and_goes_on(
+    jobs: Jobs, settings: Settings, engine: CaptioningEngine, pool: PicturePool
+) -> None:
+    ending = PicturePool(pool.images, settings.decoder_limits)
+    before = Jobs(settings.data_dir / "captions", Router(engine), ending, Fetcher(settings.fetch_limits))
+    owner, job_id = await left_running(before)
+    ending.close()  # as the app does at its end, while the page's event loop still runs
+    await before.start(owner, job_id, None, who="127.0.0.1")
+    while before.is_running(owner, job_id):  # noqa: ASYNC110 - no event tells of it
+        await asyncio.sleep(0.01)
+    with before.opened(owner, job_id) as job:
+        assert (job.info().state, job.counts().pending) == (JobState.RUNNING, 1)
+    with pytest.raises(ClosingError):
+        await before.previews.look(owner, job_id, 1, None)
+    with before.opened(owner, job_id) as job:
+        assert job.row(1).reason == ""
+    await jobs.resume_left()
+    while jobs.is_running(owner, job_id):  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    assert state_of(jobs, owner, job_id) is JobState.DONE
 
 
 async def test_a_job_whose_model_is_not_there_at_the_start_waits_until_somebody_looks(

@@ -12,6 +12,7 @@ import jinja2
 import pytest
 
 from backend.catalogue.launch import number
+from backend.catalogue.memory import needed
 from backend.catalogue.recipe import (
     FAMILIES,
     TEMPLATES,
@@ -24,6 +25,7 @@ from backend.catalogue.recipe import (
 )
 from backend.vllm_args import vllm_version
 
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 RECIPES = read_catalogue()
 PICTURES = [recipe for recipe in RECIPES if "image" in recipe.modalities]
 # What the documents name, and what people run today.
@@ -47,7 +49,31 @@ INHERITED = {
     "qwen3-vl-moe": "qwen3_vl",
     "smolvlm2": "idefics3",
 }
-BY_PROCESSOR = ("command-a-vision", "hunyuan-ocr")  # whose class has none: the hub's template writes it
+# Families whose class puts nothing into the words, and those that vLLM has no class for: who writes the sign,
+# in which file of an installed package and with which words. Where the recipe names none, the processor puts
+# what stands for a picture before the words by itself.
+BY_OTHERS = {
+    "aya-vision": ("transformers", "models/aya_vision/processing_aya_vision.py", 'image_token="{sign}"'),
+    "blip-2": (
+        "transformers",
+        "models/blip_2/processing_blip_2.py",
+        "image_tokens = self.image_token.content",
+    ),
+    "chameleon": ("transformers", "models/chameleon/processing_chameleon.py", 'image_token: str = "{sign}"'),
+    "fuyu": ("transformers", "models/fuyu/processing_fuyu.py", "sample = self.image_token + sample"),
+    "gemma-4": ("vllm", "model_executor/models/gemma4_mm.py", "image_token ({sign})"),
+    "mistral-small-3.1-hf": ("transformers", "models/pixtral/processing_pixtral.py", 'image_token="{sign}"'),
+} | dict.fromkeys(
+    ("ministral-3", "mistral-small-3.1", "mistral-small-3.2", "mistral-small-4", "pixtral"),
+    ("mistral_common", "tokens/tokenizers/base.py", 'img = "{sign}"'),
+)
+# What cannot be compared with anything that is installed, and why.
+NOT_COMPARED = {
+    "command-a-vision": "its tokenizer names the sign, which lies on the hub",
+    "hunyuan-ocr": "its tokenizer names the sign, which lies on the hub",
+    "hyperclovax-seed-vision": "vLLM has its class no more, and its template lies on the hub",
+}
+COMPARED = [recipe for recipe in PICTURES if recipe.key not in {**BY_OTHERS, **NOT_COMPARED}]
 
 
 def ids(recipe: Recipe) -> str:
@@ -121,6 +147,22 @@ def test_a_model_is_found_by_any_spelling_of_its_case_and_by_its_familys_key() -
     assert find("sightline-demo", RECIPES) is None
 
 
+def test_what_is_not_known_is_counted_where_it_is_explained() -> None:
+    models = [model for recipe in RECIPES for model in recipe.models]
+    told = " ".join((DOCS / "models.md").read_text(encoding="utf-8").split())
+    licences, gates = (sum(getattr(model, name) is None for model in models) for name in ("licence", "gated"))
+    memory = [model.id for model in models if needed(model, 1) is None]
+
+    assert f"They are missing for {licences} of {len(models)} models." in told
+    assert f"with its files open; `?` for {gates}." in told
+    assert f"Of {len(memory)} no memory is reckoned" in told
+    assert memory == [
+        "CohereLabs/command-a-vision-07-2025",
+        "deepseek-ai/deepseek-vl2",
+        "naver-hyperclovax/HyperCLOVAX-SEED-Vision-Instruct-3B",
+    ]
+
+
 def test_a_name_that_is_nearly_right_is_guessed() -> None:
     assert nearest("pixtral-12b", RECIPES) == "Did you mean mistralai/Pixtral-12B-2409?"
     assert nearest("zzz", RECIPES) == "“sightline models” lists them all."
@@ -129,10 +171,11 @@ def test_a_name_that_is_nearly_right_is_guessed() -> None:
 # Against the vLLM that is installed, read as text: importing it takes half a minute.
 
 
-def source(path: str) -> str:
-    assert VLLM is not None
-    assert VLLM.submodule_search_locations is not None
-    return (Path(VLLM.submodule_search_locations[0]) / path).read_text(encoding="utf-8")
+def source(path: str, package: str = "vllm") -> str:
+    spec = importlib.util.find_spec(package)
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    return (Path(spec.submodule_search_locations[0]) / path).read_text(encoding="utf-8")
 
 
 def tables() -> dict[str, dict[str, object]]:
@@ -166,16 +209,33 @@ def test_vllm_has_the_architecture_for_as_long_as_the_family_says(recipe: Recipe
 
 
 @needs_vllm
-@pytest.mark.parametrize(
-    "recipe", [r for r in PICTURES if r.placeholder and not r.until and r.key not in BY_PROCESSOR], ids=ids
-)
+@pytest.mark.parametrize("recipe", COMPARED, ids=ids)
 def test_the_placeholder_is_the_one_of_vllms_class(recipe: Recipe) -> None:
     entry = tables()["_MULTIMODAL_MODELS"][recipe.architectures[0]]
     module = INHERITED.get(recipe.key) or str(entry[0])  # type: ignore[index]
     text = source(f"model_executor/models/{module}.py").replace("{i}", "1")
-    assert (
-        json.dumps(OTHER_SIGNS.get(str(recipe.placeholder), recipe.placeholder), ensure_ascii=False) in text
-    )
+    assert recipe.placeholder
+    sign = OTHER_SIGNS.get(recipe.placeholder, recipe.placeholder)
+    assert json.dumps(sign, ensure_ascii=False) in text
+
+
+@needs_vllm
+@pytest.mark.parametrize("recipe", [r for r in PICTURES if r.key in BY_OTHERS], ids=ids)
+def test_the_placeholder_is_the_one_of_who_writes_it(recipe: Recipe) -> None:
+    package, file, words = BY_OTHERS[recipe.key]
+    assert words.format(sign=recipe.placeholder) in source(file, package)
+    assert ("{sign}" in words) is (recipe.placeholder is not None)
+    entry = tables()["_MULTIMODAL_MODELS"].get(recipe.architectures[0])
+    if entry is not None and package != "vllm":
+        text = source(f"model_executor/models/{entry[0]}.py")  # type: ignore[index]
+        assert "            return None" in text.partition("def get_placeholder_str(")[2][:200]
+
+
+def test_every_family_that_sees_has_its_sign_compared_or_it_is_said_why_not() -> None:
+    named = [*(recipe.key for recipe in COMPARED), *BY_OTHERS, *NOT_COMPARED]
+    assert sorted(named) == sorted(recipe.key for recipe in PICTURES)
+    told = " ".join((DOCS / "models.md").read_text(encoding="utf-8").split())
+    assert f"of {len(PICTURES) - len(NOT_COMPARED)} of {len(PICTURES)} families" in told
 
 
 @needs_vllm

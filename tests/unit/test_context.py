@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from backend.context import Draft, Use, earlier_pictures, measure, oldest_turns
-from backend.engine_errors import is_too_much
+from backend.engine_sentences import is_too_much
 from backend.types import ImageRef, MessageStatus, ModelInfo, Stats, StoredMessage, Vision
 
 MODEL = ModelInfo("some-model", context_length=1000, image_limit=3)

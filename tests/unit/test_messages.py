@@ -424,6 +424,7 @@ async def test_a_reply_that_another_window_asked_for_is_shown_to_who_writes_mean
         )
         assert "still being answered" in refused.notice
         assert (refused.growing_in, refused.last) == (chat_id, own.last)
+        assert "data-while-answered" in refused.notice
         again = await visitor.chat.retry(chat_id, own.last, visitor.page(), *DEFAULTS)
         assert "still being answered" in again.notice
         assert again.chatbot == SKIP, "the page shows it already"
@@ -509,6 +510,25 @@ async def test_a_reply_that_was_cut_goes_on_in_its_place(
     assert (reply.text, reply.status, reply.error) == ("A red circle.", MessageStatus.COMPLETE, "")
     assert "A red circle." in seen.conversation
     assert [row["cut"] for row in rows(seen)] == [False, False]
+
+
+async def test_an_answer_that_goes_on_in_another_window_is_shown_to_who_writes_meanwhile(
+    visitor: Visitor, engine: FakeEngine
+) -> None:
+    chat_id = await cut(visitor, engine, "length")
+    _, reply = visitor.messages()
+    gate = asyncio.Event()
+    engine.will_answer(gate, " circle")
+    await visitor.chat.resume(chat_id, reply.id, visitor.request, *DEFAULTS)
+
+    written: dict[str, Any] = {"text": "Which colour?", "files": []}
+    refused = await visitor.chat.send(written, chat_id, "", reply.id, visitor.page(), "", "", *DEFAULTS)
+
+    assert "here or in another window" in refused.notice
+    assert "Stop" not in refused.notice
+    assert refused.growing_in == chat_id  # with which its Stop is there
+    gate.set()
+    await visitor.ended(chat_id)
 
 
 async def test_what_there_was_stays_in_sight_while_the_rest_is_waited_for(

@@ -25,10 +25,11 @@ from backend.inprocess import InProcessEngine
 from backend.metrics import Metrics
 from backend.router import Router
 from backend.store import Store
+from backend.store_disk import DATABASE
 from backend.types import Capabilities, EngineState, Image, ModelInfo
 from ui.operators import OPERATOR_COOKIE, TRIES_PER_MINUTE, Operators
 from ui.routes import WEB, routes, words
-from ui.server import EngineReport, check_port, launch, link, spare_collector
+from ui.server import EngineReport, check_port, hidden_lines, launch, link, spare_collector
 from ui.visitors import ACCOUNT, COOKIE, account_owner, new_secret, owner_behind, owner_of
 
 MODELS = (ModelInfo("owner/one"), ModelInfo("owner/two"))
@@ -306,6 +307,24 @@ def test_a_free_port_is_free_afterwards(taken: int) -> None:
 )
 def test_the_link_is_one_that_can_be_opened(host: str, address: str) -> None:
     assert link(host, 7860) == address
+
+
+def test_chats_of_before_that_nobody_is_shown_are_told(store: Store, settings: Settings) -> None:
+    brief = settings.model_copy(update={"history": "off"})
+    assert hidden_lines(brief) == []  # a database without a chat
+    owner = owner_of({COOKIE: new_secret()}) or ""
+    chat = store.create_chat(owner)
+    (line,) = hidden_lines(brief)
+    assert str(settings.data_dir) in line
+    assert "--history on" in line
+    assert hidden_lines(settings) == []
+    store.delete_chat(owner, chat.id)
+    assert hidden_lines(brief) == []
+    nowhere = brief.model_copy(update={"data_dir": settings.data_dir / "other"})
+    assert hidden_lines(nowhere) == []
+    (settings.data_dir / "other").mkdir()
+    (settings.data_dir / "other" / DATABASE).write_bytes(b"written by something else, or damaged")
+    assert len(hidden_lines(nowhere)) == 1
 
 
 def test_the_pages_files_are_where_the_server_looks() -> None:

@@ -533,13 +533,16 @@ def test_only_what_has_waited_for_a_day_is_swept(uploads: Uploads) -> None:
     for path in (old, alone):
         age(path.parent, KEPT_S + 60)
     age(young.parent, KEPT_S - 60)
+    for owner in ("a", "b"):
+        age(uploads.of(owner), KEPT_S + 60)
+    uploads.of("c").mkdir()
 
     uploads.sweep()
 
     assert everything(uploads.folder) == [young]
-    assert [path.name for path in uploads.folder.iterdir()] == ["a"], (
-        "an owner without files leaves no folder"
-    )
+    left = {path.name for path in uploads.folder.iterdir()}
+    assert "b" not in left, "an owner without files leaves no folder"
+    assert "c" in left, "what was just made is about to be filled"
 
 
 def test_sweeping_begins_with_no_folder(uploads: Uploads) -> None:
@@ -564,21 +567,6 @@ def test_what_others_put_there_does_not_end_a_sweep(uploads: Uploads, tmp_path: 
     assert not old.exists()
     assert (tmp_path / "kept").is_dir()
     assert (uploads.folder / "vibe_edit_history").exists()
-
-
-async def test_an_upload_sweeps_once_in_a_while(uploads: Uploads, monkeypatch: pytest.MonkeyPatch) -> None:
-    mine = Browser(uploads)
-    await mine.paths(("cat.png", b"cat"))
-    (old,) = await mine.paths(("old.png", b"cat"))
-    age(old.parent, KEPT_S + 60)
-
-    await mine.paths(("soon.png", b"cat"))
-    assert old.exists()
-    monkeypatch.setattr(uploads, "_swept_at", time.monotonic() - module.SWEEP_EVERY_S - 1)
-    await mine.paths(("later.png", b"cat"))
-
-    assert not old.exists()
-    assert len(everything(mine.folder)) == 3
 
 
 async def test_a_folder_that_somebody_deleted_is_made_again(uploads: Uploads) -> None:
