@@ -13,12 +13,14 @@ from playwright.sync_api import BrowserContext, Page
 Updates = AsyncGenerator[tuple[int, float], None]  # the newest token of each, and when it came
 TOKEN = re.compile(r"t(\d+)")
 # Looks at each frame, so what counts is what was painted. Of the last texts, because a line of figures
-# may stand below a reply.
+# may stand below a reply; and only of those that were not there when the message was sent.
 WATCH = """
-window.seen = []; window.sentAt = 0; window.newest = -1;
+window.seen = []; window.sentAt = 0; window.newest = -1; window.before = 0;
+const texts = () => [...document.querySelectorAll("[data-testid=bot]")];
+window.begin = () => { window.seen = []; window.newest = -1; window.before = texts().length; };
 const look = () => {
-  const texts = [...document.querySelectorAll("[data-testid=bot]")].slice(-3).reverse();
-  for (const text of texts) {
+  const newer = texts().slice(window.before).slice(-3).reverse();
+  for (const text of newer) {
     const numbers = text.textContent.slice(-80).match(/t\\d+/g);
     if (!numbers) continue;
     const number = Number(numbers.at(-1).slice(1));
@@ -50,7 +52,7 @@ class WatchedPage:
         self.page.wait_for_timeout(1500)
 
     def send(self, text: str) -> None:
-        self.page.evaluate("window.seen = []")
+        self.page.evaluate("begin()")
         self.box.fill(text)
         self.box.press("Enter")
 

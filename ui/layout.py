@@ -122,6 +122,8 @@ def build(
     page = gr.Blocks(title=TITLE, analytics_enabled=False, fill_height=True)
     with page:
         refresh_button = gr.Button(visible="hidden", elem_id="refresh-menu")
+        # Gradio tells all outputs of an event how far it is, even before it posts it: here none that is seen.
+        plain["show_progress_on"] = quick["show_progress_on"] = refresh_button
         caption_one.lay_out(one, plain)
         with gr.Sidebar(width=260, open=False, elem_id="chats-bar"):
             bar = chats_bar.lay_out(settings)

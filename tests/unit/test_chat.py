@@ -759,6 +759,7 @@ async def test_the_page_sends_no_conversation_and_offers_one_event_to_clients(
         # The first is Gradio's own way: a page that goes has no answer to await.
         if handler.fn not in (chat.leave, one.caption):
             assert handler.api_visibility == "private"
+            assert handler.show_progress_on, "Gradio would tell all outputs how far it is"
         assert not handler.cancels, "such a request could arrive after the next handler began"
 
 
