@@ -296,11 +296,8 @@ class Captioning:
         if not self.jobs.is_running(owner, job_id):
             self.jobs.check_room(who, running)  # else they would be pending, and nobody at work
         count = await run_in_threadpool(self.jobs.retry, owner, job_id, which)
-        if (
-            count
-            and not self.jobs.is_running(owner, job_id)
-            and await run_in_threadpool(self.jobs.has_begun, owner, job_id)  # a draft begins when it is said
-        ):
+        may_start = count and not self.jobs.is_running(owner, job_id)
+        if may_start and await run_in_threadpool(self.jobs.has_begun, owner, job_id):  # no draft begins so
             await self.jobs.start(owner, job_id, None, who=who, most=running)
         return _json({"count": count})
 

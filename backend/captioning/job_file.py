@@ -182,9 +182,8 @@ class JobFile:
                 connection.execute(rows.where(stale).values(**_EMPTY_AGAIN, revision=revision))
             if spec.existing is Existing.SKIP:
                 skipped = (ROWS.c.state == RowState.PENDING) & has_caption
-                connection.execute(
-                    rows.where(skipped).values(state=RowState.SKIPPED, reason="", revision=revision)
-                )
+                had_one = {"state": RowState.SKIPPED, "reason": "", "revision": revision}
+                connection.execute(rows.where(skipped).values(**had_one))
 
     def remove(self, row_id: int) -> None:
         """Take a picture out of a draft, with its file where that was brought for this job.

@@ -334,9 +334,8 @@ class Jobs:
             LimitError, InputError: they are too many, or it is no ZIP.
         """
         if path.suffix.lower() == ".zip":
-            return self._add(
-                owner, job_id, archive(path, None if most is None else most * MEMBERS_PER_PICTURE), most
-            )
+            members = None if most is None else most * MEMBERS_PER_PICTURE
+            return self._add(owner, job_id, archive(path, members), most)
         return self._add(owner, job_id, iter([Found(path.name, Kind.FILE, str(path))]), most)
 
     def add_addresses(self, owner: str, job_id: str, text: str, most: int | None) -> int:
