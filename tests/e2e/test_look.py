@@ -50,6 +50,23 @@ def test_every_state_fits_the_screen(
     shoot_fitting(visitor, "chats")
 
 
+def test_a_welcome_with_more_than_there_is_room_for_begins_at_its_top(
+    app: App, new_visitor: Callable[..., Visitor]
+) -> None:
+    visitor = new_visitor(app, ViewportSize(width=375, height=600))
+    visitor.wait_until_quiet()
+    welcome = visitor.page.locator("#chat .placeholder-content").first  # the other is of no reply that grows
+    assert welcome.evaluate("box => box.scrollHeight > box.clientHeight + 5"), "there is room for all of it"
+    seen_from, begins = (
+        visitor.page.locator(place).evaluate("part => part.getBoundingClientRect().top")
+        for place in ("#chat", "#chat .empty h2")
+    )
+    assert begins >= seen_from
+    visitor.page.locator("#chat .example").last.scroll_into_view_if_needed()
+    expect(visitor.page.locator("#chat .example").last).to_be_in_viewport(ratio=1)
+    shoot_fitting(visitor, "empty-low")
+
+
 def test_page_names_itself(visitor: Visitor) -> None:
     expect(visitor.page).to_have_title("Sightline")
     expect(visitor.page.get_by_role("heading", level=1)).to_have_text(["Sightline"])
