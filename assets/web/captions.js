@@ -60,6 +60,7 @@
           const before = job;
           job = told;
           revision = told.revision;
+          for (const one of jobs) if (one.id === id) one.counts = told.counts; // by which a list offers it
           for (const row of told.rows) rows.set(row.id, row);
           const same = before && before.state === job.state && before.running === job.running;
           same && job.state !== "draft" ? update(told.rows) : draw();

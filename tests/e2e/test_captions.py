@@ -224,6 +224,7 @@ def test_what_one_stands_on_stays_while_the_tab_looks_for_news(visitor: Visitor,
     page.get_by_role("button", name="Caption it").click()
     expect(page.get_by_role("heading", name="Done")).to_be_visible()
     page.get_by_role("button", name="New pictures").click()
+    expect(page.get_by_role("button", name=", 1 picture")).to_be_visible()  # what was done is still offered
     bring(page, {f"{number}.png": png(50 * number) for number in range(3)})
     start = page.get_by_role("button", name="Caption all 3")
     start.focus()
