@@ -193,7 +193,7 @@ class Chat:
     ) -> None:
         """Let the engine write the reply, or the rest of it, from everything that was said before.
 
-        Returns when it is asked: what the page is to show is read and made while it works.
+        Returns once the engine has the whole request, or will not for a while: then the view is made.
         """
         is_cut = bool(reply.text)
 

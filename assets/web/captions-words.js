@@ -13,9 +13,13 @@
   // `left`: pairs of a file's name and why it is not among the pictures.
   function leftOut(left) {
     const names = new Map();
-    for (const [name, why] of left) names.set(why, [...names.get(why) ?? [], name]);
+    for (const [name, why] of left) {
+      if (!names.has(why)) names.set(why, []);
+      names.get(why).push(name);
+    }
     const reasons = [...names], rest = reasons.slice(REASONS).flatMap(([, some]) => some);
-    const told = reasons.slice(0, REASONS).map(([why, some]) => why.includes(some[0]) ? why : `Left out: ${named(some)}. ${why}`);
+    const isNamed = ([why, some]) => some.length === 1 && why.includes(`“${some[0]}”`);
+    const told = reasons.slice(0, REASONS).map(one => isNamed(one) ? one[0] : `Left out: ${named(one[1])}. ${one[0]}`);
     return [...told, ...(rest.length ? [`Left out too: ${named(rest)}.`] : [])].join(" ");
   }
 

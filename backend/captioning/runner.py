@@ -18,7 +18,7 @@ from backend.captioning.job_file import JobFile
 from backend.captioning.pace import Meter, Speed, pace_for
 from backend.captioning.presets import render_prompt, tidy
 from backend.captioning.sidecars import NONE, Sidecars, write_sidecars
-from backend.captioning.single import request_for
+from backend.captioning.single import outcome_of, request_for
 from backend.captioning.values import JobSpec, JobState, Outcome, Row, RowState
 from backend.engine import Engine
 from backend.errors import (
@@ -312,7 +312,7 @@ class Runner:
         self._answered += 1
         self._away_since, self._looks, self.note = None, 0, PAUSING if self._pausing else ""
         thumbnail = (image.thumbnail or image.data) if self._thumbnails else b""
-        known = _known(row, self.model.name, prompt, stats, thumbnail)
+        known = outcome_of(row, self.model.name, prompt, stats, thumbnail)
         if not spec.schema:
             return replace(known, text=tidy(spec, text))
         try:
@@ -388,17 +388,3 @@ class Runner:
         """Write; whoever is cancelled meanwhile leaves a thread that does, which the end waits for."""
         self._writing = asyncio.create_task(asyncio.to_thread(write, *arguments))
         await asyncio.shield(self._writing)
-
-
-def _known(row: Row, model: str, prompt: str, stats: Stats, thumbnail: bytes) -> Outcome:
-    return Outcome(
-        row.id,
-        RowState.DONE,
-        model=model,
-        prompt=prompt,
-        prompt_tokens=stats.prompt_tokens,
-        completion_tokens=stats.completion_tokens,
-        duration_s=stats.duration_s,
-        finish_reason=stats.finish_reason,
-        thumbnail=thumbnail,
-    )

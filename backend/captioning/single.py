@@ -4,9 +4,9 @@ from contextlib import aclosing
 
 from backend.captioning.fields import read_answer
 from backend.captioning.presets import render_prompt, tidy
-from backend.captioning.values import JobSpec
+from backend.captioning.values import JobSpec, Outcome, Row, RowState
 from backend.engine import Engine
-from backend.types import ChatRequest, Image, Message, Text, TextDelta
+from backend.types import ChatRequest, Image, Message, Stats, Text, TextDelta
 
 
 def request_for(spec: JobSpec, image: Image, prompt: str, model: str) -> ChatRequest:
@@ -15,6 +15,21 @@ def request_for(spec: JobSpec, image: Image, prompt: str, model: str) -> ChatReq
     if spec.system:
         messages = (Message("system", (Text(spec.system),)), *messages)
     return ChatRequest(model, messages, spec.sampling, schema=spec.schema, in_one_piece=True)
+
+
+def outcome_of(row: Row, model: str, prompt: str, stats: Stats, thumbnail: bytes) -> Outcome:
+    """What is known of an answer before it is read."""
+    return Outcome(
+        row.id,
+        RowState.DONE,
+        model=model,
+        prompt=prompt,
+        prompt_tokens=stats.prompt_tokens,
+        completion_tokens=stats.completion_tokens,
+        duration_s=stats.duration_s,
+        finish_reason=stats.finish_reason,
+        thumbnail=thumbnail,
+    )
 
 
 async def caption_one(engine: Engine, spec: JobSpec, image: Image) -> str:

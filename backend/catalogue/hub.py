@@ -91,6 +91,6 @@ def _is_whole(snapshot: Path) -> bool:
     """Whether all files of weights are there: those that an index names, else any."""
     try:
         named = json.loads((snapshot / "model.safetensors.index.json").read_bytes())["weight_map"].values()
-    except (OSError, ValueError, LookupError, AttributeError, TypeError):
+        return bool(named) and all((snapshot / name).exists() for name in named)
+    except (OSError, ValueError, LookupError, AttributeError, TypeError):  # no index, or none that is one
         return any(file.exists() for file in snapshot.glob("*.safetensors"))  # one may lead to nothing
-    return bool(named) and all((snapshot / name).exists() for name in named)

@@ -20,7 +20,9 @@ SHORT = {"-tp": SPLIT, "-q": QUANTISE}
 # Who gives one of these has reckoned for themselves.
 OWN_WAYS = frozenset({SPLIT, QUANTISE, "--pipeline-parallel-size", "-pp", "--cpu-offload-gb"})
 TOO_LITTLE = (Verdict.GPUS, Verdict.TOO_LARGE)
-TRIED = "It is tried all the same, and will probably fail: name a smaller one, or take a larger machine."
+TRIED = "It is tried all the same, and will probably fail:"
+SMALLER = f"{TRIED} name a smaller one, or take a larger machine."
+NEWER = f"{TRIED} name another model, or take a newer GPU."
 NO_VERSION = ""
 Pair = tuple[str, ...]  # a flag, and its value where it has one
 
@@ -165,7 +167,8 @@ def _remarks(recipe: Recipe, way: Fit, given: frozenset[str], too_large: str) ->
     elif way.verdict is Verdict.QUANTISED and QUANTISE not in given:
         yield f"Weights quantised to 8 bits to fit {count}, with a context of {way.context:,} tokens."
     elif too_large:
-        yield f"{too_large} {TRIED}" if given.isdisjoint(OWN_WAYS) else too_large
+        advice = NEWER if way.verdict is Verdict.OLD_GPU else SMALLER
+        yield f"{too_large} {advice}" if given.isdisjoint(OWN_WAYS) else too_large
 
 
 def _too_large(recipe: Recipe, model: Model, way: Fit, here: int, memory: int | None) -> str:

@@ -218,6 +218,26 @@ def test_files_that_are_left_out_are_named_with_the_reason(visitor: Visitor) -> 
     shoot(page, "captions-left-out")
 
 
+def test_many_files_are_left_out_at_once_and_short_names_are_told(visitor: Visitor) -> None:
+    told = """([left, more]) => {
+        const files = [...left, ...Array.from({length: more}, (_, place) => [`${place}`, "Why."])];
+        const began = performance.now();
+        return [sightline.captions.leftOut(files), performance.now() - began];
+    }"""
+    left = [
+        ["a", "Only pictures are taken."],
+        ["b", "“b” is empty."],
+        ["c", "“c” is old."],
+        ["c", "“c” is old."],
+    ]
+    words, milliseconds = open_tab(visitor).evaluate(told, [left, 40_000])
+    assert words == (
+        "Left out: “a”. Only pictures are taken. “b” is empty. Left out: “c”, “c”. “c” is old. "
+        "Left out: “0”, “1”, “2” and 39,997 more. Why."
+    )
+    assert milliseconds < 1000, "40 s where each name costs a copy of those before it"
+
+
 def test_what_one_stands_on_stays_while_the_tab_looks_for_news(visitor: Visitor, lab: Lab) -> None:
     page = open_tab(visitor)
     bring(page, {"first.png": png(1)})

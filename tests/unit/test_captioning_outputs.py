@@ -1,6 +1,7 @@
 """What comes out: tables that open right, sidecars that are whole, fields that fit."""
 
 import csv
+import fcntl
 import io
 import json
 import os
@@ -300,6 +301,22 @@ def test_one_works_on_a_job_at_a_time(tmp_path: Path) -> None:
     with sole_runner(path), pytest.raises(ConfigError, match="Another"), sole_runner(path):
         pass
     with sole_runner(path):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_lock_deleted_by_its_owner_before_it_was_had_keeps_the_others_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, flock = tmp_path / "job.db", fcntl.flock
+
+    def late(descriptor: int, how: int) -> None:
+        monkeypatch.undo()
+        (tmp_path / "job.db.lock").unlink()  # whoever had it ends between our opening and our locking
+        flock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with sole_runner(path), pytest.raises(ConfigError, match="Another"), sole_runner(path):
         pass
     assert not list(tmp_path.iterdir())
 

@@ -15,7 +15,7 @@ from backend.catalogue import hub, table
 from backend.catalogue.auto import ROOMY, candidates, choose
 from backend.catalogue.fit import SPLITS, Fit, Verdict, fit
 from backend.catalogue.hub import Access
-from backend.catalogue.launch import TRIED, number, serve_line, with_recipe
+from backend.catalogue.launch import NEWER, SMALLER, number, serve_line, with_recipe
 from backend.catalogue.machine import MIB, Gpu, none_found, read_gpus
 from backend.catalogue.memory import GIB, SHARE, WORKING, cache, cache_tokens, needed, weights
 from backend.catalogue.recipe import Model, Recipe, find, read_catalogue
@@ -354,18 +354,19 @@ def test_a_model_in_the_cache_is_here_once_it_is_whole(tmp_path: Path) -> None:
     assert not hub.is_cached("a/b", home)
 
 
-@pytest.mark.parametrize("index", ['{"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}'])
-def test_a_model_in_many_files_is_here_once_all_of_them_are(tmp_path: Path, index: str) -> None:
+def test_a_model_in_many_files_is_here_once_all_of_them_are(tmp_path: Path) -> None:
     snapshot = tmp_path / "hub" / "models--a--b" / "snapshots" / "1"
     snapshot.mkdir(parents=True)
     home = {"HF_HOME": str(tmp_path)}
-    (snapshot / "model.safetensors.index.json").write_text(index)
+    index = snapshot / "model.safetensors.index.json"
+    index.write_text('{"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}')
     (snapshot / "one.safetensors").write_bytes(b"weights")
     assert not hub.is_cached("a/b", home), "a download that was given up between two files"
     (snapshot / "two.safetensors").write_bytes(b"weights")
     assert hub.is_cached("a/b", home)
-    (snapshot / "model.safetensors.index.json").write_text("[]")
-    assert hub.is_cached("a/b", home), "an index that is none says nothing"
+    for none in ("[]", '{"weight_map": {"a": 1}}', json.dumps({"weight_map": {"a": "long" * 100}})):
+        index.write_text(none)
+        assert hub.is_cached("a/b", home), "an index that is none says nothing"
 
 
 # The machine.
@@ -495,19 +496,19 @@ def test_without_a_gpu_the_documents_own_limits_hold() -> None:
             "zai-org/GLM-4.5V",
             gpus(80),
             "zai-org/GLM-4.5V takes about 213 GiB, which wants 4 GPUs like these; this machine has 1. "
-            + TRIED,
+            + SMALLER,
         ),
         (
             "Qwen/Qwen3-VL-235B-A22B-Instruct",
             gpus(16, 2),
             "Qwen/Qwen3-VL-235B-A22B-Instruct takes about 443 GiB, more than 16 GPUs like these have "
-            f"together. {TRIED}",
+            f"together. {SMALLER}",
         ),
         (
             "mistralai/Ministral-3-8B-Instruct-2512",
             gpus(48, 1, 7.5),
             "mistralai/Ministral-3-8B-Instruct-2512 has weights of 8 bits, for which these GPUs are too old. "
-            + TRIED,
+            + NEWER,
         ),
         ("mistralai/Mistral-7B-v0.1", (), "A base model: it continues text, and was never taught to answer."),
     ],
@@ -566,7 +567,7 @@ def test_a_model_of_unknown_size_is_split_as_its_document_says_where_that_can_be
     enough = with_recipe(plan, [unknown], lambda: gpus(80, 8))
 
     assert gpus_asked_for(few) == ["2"]
-    assert few.remarks == (f"Its document splits owner/model among 8 GPUs; this machine has 2. {TRIED}",)
+    assert few.remarks == (f"Its document splits owner/model among 8 GPUs; this machine has 2. {SMALLER}",)
     assert few.notices[-1] == few.remarks[0], "before anything is downloaded"
     assert gpus_asked_for(enough) == ["8"]
     assert enough.remarks == ()
@@ -579,7 +580,7 @@ def test_without_a_gpu_a_model_that_memory_does_not_hold_is_told() -> None:
 
     assert remarks(16 * GIB) == (
         "The weights of Qwen/Qwen3-VL-32B-Instruct take about 62 GiB; this machine has 16 GiB of memory, and "
-        f"no GPU that is known. {TRIED}",
+        f"no GPU that is known. {SMALLER}",
     )
     assert remarks(128 * GIB) == ()
     assert remarks(None) == ()
