@@ -20,6 +20,7 @@ from backend.answer import MAX_LINE_BYTES, Progress, Seam, read_lines, read_toge
 from backend.dialect import Dialect, learn, wire_body
 from backend.engine_errors import Peer, Refusal
 from backend.errors import EngineError
+from backend.kept_connections import follow, hung_up_before
 from backend.model_list import owner_of_models, read_llamacpp_props, read_models, read_ollama_show
 from backend.plain_json import DeepError, read_json
 from backend.servers import Origin, Server
@@ -191,7 +192,8 @@ class OpenAIEngine:
         try:
             response = await self._begin(self._client, data, on_sent)
         except (openai.APIConnectionError, httpx2.HTTPError) as error:
-            if not _hung_up_before(error):
+            cause = error.__cause__ if isinstance(error, openai.APIConnectionError) else error
+            if not hung_up_before(error.request, cause):
                 raise engine_errors.connection_error(error, self._peer) from error
             # Nothing of an answer was shown. Another connection that was kept may be as old as that one.
             fresh = self._client.with_options(http_client=_network_client(self._server))
@@ -337,39 +339,10 @@ def _learned(dialect: Dialect, refusal: Refusal, body: dict[str, Any]) -> Dialec
     return None if learned == dialect else learned
 
 
-class _Course:
-    """httpx's extension ``trace``: how far a request came."""
-
-    def __init__(self) -> None:
-        self._steps: set[str] = set()
-
-    async def __call__(self, name: str, _: object) -> None:
-        self._steps.add(name.partition(".")[2])  # behind the part of httpcore that tells it
-
-    @property
-    def ended_on_a_kept_connection(self) -> bool:
-        """Whether it went over a connection that was there before, and no headers came back."""
-        is_new = self._steps & {"connect_tcp.started", "start_tls.started"}
-        was_answered = "receive_response_headers.complete" in self._steps
-        return "send_request_headers.started" in self._steps and not (is_new or was_answered)
-
-
-async def _follow(request: httpx2.Request) -> None:
-    request.extensions["trace"] = _Course()
-
-
-def _hung_up_before(error: openai.APIConnectionError | httpx2.HTTPError) -> bool:
-    """Whether the server closed a connection that had rested, rather than failed at this request."""
-    course = error.request.extensions.get("trace")
-    cause = error.__cause__ if isinstance(error, openai.APIConnectionError) else error
-    ended = isinstance(cause, httpx2.NetworkError | httpx2.RemoteProtocolError)
-    return ended and isinstance(course, _Course) and course.ended_on_a_kept_connection
-
-
 def _network_client(server: Server) -> httpx2.AsyncClient:
     """A client that follows no redirect, so that neither key nor pictures go where they were not sent."""
     hooks: dict[str, list[Callable[..., Any]]] = {
-        "request": [_header_hook(server), _follow],
+        "request": [_header_hook(server), follow],
         "response": [_bound],
     }
     return httpx2.AsyncClient(timeout=TIMEOUT, limits=CONNECTIONS, follow_redirects=False, event_hooks=hooks)
