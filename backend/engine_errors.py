@@ -294,6 +294,14 @@ def withheld(peer: Peer) -> errors.InterruptedStreamError:
     )
 
 
+def unsendable() -> errors.RejectedError:
+    """The request cannot be written as JSON that servers read."""
+    return errors.RejectedError(
+        "The form for the answer holds a number or a sign that no request can.",
+        "Write it anew: numbers have at most 64 bits.",
+    )
+
+
 def message_of(body: object) -> str:
     """The sentence in the body of an error, in the forms in which servers wrap it."""
     if isinstance(body, dict):

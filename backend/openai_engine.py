@@ -20,6 +20,7 @@ from backend.answer import MAX_LINE_BYTES, Progress, Seam, read_lines, read_toge
 from backend.dialect import Dialect, learn, wire_body
 from backend.engine_errors import Peer, Refusal
 from backend.errors import EngineError
+from backend.kept_connections import follow, hung_up_before
 from backend.model_list import owner_of_models, read_llamacpp_props, read_models, read_ollama_show
 from backend.plain_json import DeepError, read_json
 from backend.servers import Origin, Server
@@ -40,10 +41,11 @@ MAX_PATIENCE_S = 60.0  # longer than that nobody watches a countdown
 MAX_ANSWER_BYTES = 4 * 2**20  # of a list of models, or of an error; a chat is bounded as it streams
 OLLAMA_MODELS = 50  # each is asked for by itself
 CHAT_PATH = "/chat/completions"
-END_S = 0.2  # in which a body ends whose answer is over
-# Servers close what has rested for 5 s (uvicorn, and vLLM with it): nothing is sent into a connection that
-# is being closed. How many there are at once, whoever asks has decided before (admission.py, pace.py).
-CONNECTIONS = httpx2.Limits(keepalive_expiry=4.0)
+TIMEOUT = httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S)  # what stalls is noticed by what arrives
+END_S = 0.05  # in which a body ends whose answer is over: its end nearly always comes with it
+# Servers close what has rested for 5 s (uvicorn, and vLLM with it): hardly anything is sent into a connection
+# that is being closed. How many there are at once, whoever asks has decided before (admission.py, pace.py).
+CONNECTIONS = httpx2.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=4.0)
 NO_KEY = "none"  # the SDK insists on one; the client takes it out again
 PREFILLING = ("vllm", "sglang")  # whose servers go on with an answer that was begun
 DIALECT_STATUS = (400, 422, 500)  # llama.cpp says 500 to what its template does not take
@@ -72,15 +74,13 @@ class OpenAIEngine:
         extra: Mapping[str, Any] | None = None,
         dialect: Dialect | None = None,
     ) -> None:
-        # What stalls is noticed below, by what arrives: only the connection has a time of its own.
-        timeout = httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S)
         # No retries: once a token was shown, a second try would show it twice.
         self._client = openai.AsyncOpenAI(
             base_url=server.base_url,
             api_key=server.api_key or NO_KEY,
-            http_client=http_client or _network_client(server, timeout),
+            http_client=http_client or _network_client(server),
             max_retries=0,
-            timeout=timeout,
+            timeout=TIMEOUT,
         )
         self._server = server
         self._peer = Peer(server.name, bool(server.api_key), idle_timeout_s)
@@ -171,7 +171,6 @@ class OpenAIEngine:
             progress = Progress(started, self._peer)
             seam = Seam(cut, dialect.prefills) if cut is not None else None
             del body, data, request  # with their pictures, which nobody needs while the answer streams
-            stack.enter_context(read_together(response.extensions.get("network_stream")))
             async with aclosing(self._read(response, progress)) as events:
                 async for event in events:
                     yield event if seam is None else seam.join(event)
@@ -190,11 +189,30 @@ class OpenAIEngine:
             openai.APIStatusError: the server refused.
             EngineError: there is no server, or it does not begin.
         """
+        try:
+            response = await self._begin(self._client, data, on_sent)
+        except (openai.APIConnectionError, httpx2.HTTPError) as error:
+            cause = error.__cause__ if isinstance(error, openai.APIConnectionError) else error
+            if not hung_up_before(error.request, cause):
+                raise engine_errors.connection_error(error, self._peer) from error
+            # Nothing of an answer was shown. Another connection that was kept may be as old as that one.
+            fresh = self._client.with_options(http_client=_network_client(self._server))
+            stack.push_async_callback(fresh.close)
+            try:
+                response = await self._begin(fresh, data, on_sent)
+            except (openai.APIConnectionError, httpx2.HTTPError) as again:
+                raise engine_errors.connection_error(again, self._peer) from again
+        stack.push_async_callback(response.aclose)
+        return response
+
+    async def _begin(
+        self, client: openai.AsyncOpenAI, data: bytes, on_sent: Callable[[], None]
+    ) -> httpx2.Response:
         # The SDK sends it and names the errors. It is not given the fields: of each picture it would look
         # through all types of a part, and write them all down on the event loop. Nor is it asked for its
         # stream, which builds a model of every chunk: ten times what reading its JSON costs, in a process
         # where vLLM's server needs the time.
-        opening = self._client.post(
+        opening = client.post(
             CHAT_PATH,
             cast_to=httpx2.Response,
             content=_told(data, on_sent),
@@ -204,13 +222,9 @@ class OpenAIEngine:
         )
         try:
             async with asyncio.timeout(self._idle_timeout_s):
-                response = cast(httpx2.Response, await opening)
+                return cast(httpx2.Response, await opening)
         except TimeoutError as error:
             raise engine_errors.stalled(self._peer, begun=False) from error
-        except (openai.APIConnectionError, httpx2.HTTPError) as error:
-            raise engine_errors.connection_error(error, self._peer) from error
-        stack.push_async_callback(response.aclose)
-        return response
 
     async def _read(self, response: httpx2.Response, progress: Progress) -> AsyncGenerator[Event, None]:
         """The events of an answer that has begun.
@@ -222,23 +236,26 @@ class OpenAIEngine:
             clock = asyncio.get_running_loop().time
             last = clock()  # when the answer last grew: comments that keep a connection alive are no answer
             async with aclosing(read_lines(response.aiter_bytes())) as lines:
-                while True:
-                    async with asyncio.timeout_at(last + self._idle_timeout_s):
-                        line = await anext(lines, None)
-                    if line is None:
-                        break
-                    name, _, data = line.removeprefix(BOM).partition(b":")
-                    if not begun and line.strip() and name not in SSE_FIELDS:
-                        data = await self._whole(line, lines, response)  # the server does not stream
-                    elif name != b"data":  # a comment that keeps the connection alive
-                        continue
-                    begun = True
-                    if data.strip() == b"[DONE]":
-                        await _read_out(lines)
-                        break
-                    for event in progress.take(read_json(data)):
-                        last = clock()
-                        yield event
+                with read_together(response.extensions.get("network_stream")):
+                    while True:
+                        async with asyncio.timeout_at(last + self._idle_timeout_s):
+                            line = await anext(lines, None)
+                        if line is None:
+                            break
+                        name, _, data = line.removeprefix(BOM).partition(b":")
+                        if not begun and line.strip() and name not in SSE_FIELDS:
+                            data = await self._whole(line, lines, response)  # the server does not stream
+                        elif name != b"data":  # a comment that keeps the connection alive
+                            continue
+                        begun = True
+                        if data.strip() == b"[DONE]":
+                            break
+                        for event in progress.take(read_json(data)):
+                            last = clock()
+                            yield event
+                progress.end()
+                # At its end the connection is another's at once, and that is to find it as it was.
+                await _read_out(lines)
         except TimeoutError as error:
             raise engine_errors.stalled(self._peer, begun=progress.has_begun) from error
         except ValueError as error:  # no JSON, or no text
@@ -284,11 +301,18 @@ async def _read_out(lines: AsyncIterator[bytes]) -> None:
 async def _encoded(
     request: ChatRequest, dialect: Dialect, extra: Mapping[str, Any]
 ) -> tuple[dict[str, Any], bytes]:
-    """The request, and its JSON with the ``extra`` fields; in a thread where there are pictures to encode."""
+    """The request, and its JSON with the ``extra`` fields; in a thread where there are pictures to encode.
+
+    Raises:
+        RejectedError: it holds what that JSON cannot.
+    """
 
     def encode() -> tuple[dict[str, Any], bytes]:
         body = wire_body(request, dialect)
-        return body, orjson.dumps({**body, **extra})
+        try:
+            return body, orjson.dumps({**body, **extra})
+        except orjson.JSONEncodeError as error:  # what was kept before it was refused where it comes in
+            raise engine_errors.unsendable() from error
 
     if any(isinstance(part, Image) for message in request.messages for part in message.parts):
         return await asyncio.to_thread(encode)
@@ -315,10 +339,13 @@ def _learned(dialect: Dialect, refusal: Refusal, body: dict[str, Any]) -> Dialec
     return None if learned == dialect else learned
 
 
-def _network_client(server: Server, timeout: httpx2.Timeout) -> httpx2.AsyncClient:
+def _network_client(server: Server) -> httpx2.AsyncClient:
     """A client that follows no redirect, so that neither key nor pictures go where they were not sent."""
-    hooks: dict[str, list[Callable[..., Any]]] = {"request": [_header_hook(server)], "response": [_bound]}
-    return httpx2.AsyncClient(timeout=timeout, limits=CONNECTIONS, follow_redirects=False, event_hooks=hooks)
+    hooks: dict[str, list[Callable[..., Any]]] = {
+        "request": [_header_hook(server), follow],
+        "response": [_bound],
+    }
+    return httpx2.AsyncClient(timeout=TIMEOUT, limits=CONNECTIONS, follow_redirects=False, event_hooks=hooks)
 
 
 async def _bound(response: httpx2.Response) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 from referencing import Registry
@@ -48,8 +49,25 @@ def schema_of(fields: Sequence[Field]) -> str:
         if not name or len(name) > MAX_NAME_CHARS or not name.isprintable() or names.count(name) > 1:
             raise InputError(f"“{name[:20]}” is no name for a field.", "Give each field a name of its own.")
     properties = {name: _type(field.kind.strip()) for name, field in zip(names, fields, strict=True)}
-    schema = {"type": "object", "properties": properties, "required": names, "additionalProperties": False}
-    return json.dumps(schema, ensure_ascii=False)
+    return _written(
+        {"type": "object", "properties": properties, "required": names, "additionalProperties": False}
+    )
+
+
+def _written(schema: Mapping[str, Any]) -> str:
+    """A schema as text.
+
+    Raises:
+        InputError: it holds what JSON can spell, and no request can carry.
+    """
+    try:
+        orjson.dumps(schema)
+        return json.dumps(schema, ensure_ascii=False, allow_nan=False)
+    except (orjson.JSONEncodeError, ValueError) as error:
+        raise InputError(
+            "The schema holds a number or a sign that cannot be sent.",
+            "Write numbers of at most 64 bits, and no half of a sign (\\ud800 to \\udfff) by itself.",
+        ) from error
 
 
 def _type(kind: str) -> Mapping[str, Any]:
@@ -65,7 +83,7 @@ def read_schema(text: str) -> str:
     """What somebody wrote into a file: a JSON schema of an object, or ``{"name": "type", …}``.
 
     Raises:
-        InputError: it is neither.
+        InputError: it is neither, or cannot be sent.
     """
     wrong = InputError(
         "That is no JSON schema of an object, nor a list of fields.",
@@ -89,7 +107,7 @@ def read_schema(text: str) -> str:
         Draft202012Validator.check_schema(found)
     except SchemaError as error:
         raise wrong from error
-    return json.dumps({"type": "object"} | found, ensure_ascii=False)
+    return _written({"type": "object"} | found)
 
 
 def _references(value: object) -> Iterator[str]:

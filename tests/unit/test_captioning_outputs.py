@@ -363,6 +363,10 @@ def test_a_schema_is_a_table_of_fields_or_written_by_hand() -> None:
     [
         *("", "[]", "{}", "no", '{"a": "colourful"}', '{"properties": {"a": {"type": "nothing"}}}'),
         '{"properties": {"a": {"$ref": "http://169.254.169.254/latest"}}}',
+        '{"properties": {"n": {"type": "integer", "maximum": 100000000000000000000}}}',
+        '{"properties": {"n": {"type": "number", "maximum": 1e400}}}',
+        '{"properties": {"\\ud800": {"type": "integer"}}}',
+        '{"a": "red|\\ud800"}',
         "[" * 100_000,
     ],
 )

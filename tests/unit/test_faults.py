@@ -5,6 +5,7 @@ import gzip
 import json
 import re
 import ssl
+import threading
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
@@ -667,6 +668,69 @@ async def test_connection_that_was_closed_between_two_questions_is_not_missed() 
             assert await answer(engine) == TEXT
 
     assert server.connections == 2
+
+
+async def test_request_that_a_kept_connection_did_not_carry_is_sent_again_on_a_new_one() -> None:
+    async def hang_up_on_the_second(call: Call) -> None:
+        await (call.drop() if call.attempt == 2 else ANSWER(call))
+
+    with serve({"plain": hang_up_on_the_second}) as server:
+        async with engine_at(server.url) as engine:
+            assert [await answer(engine) for _ in range(2)] == [TEXT, TEXT]
+
+        first, lost, again = server.chats()
+        assert first.body == lost.body == again.body
+        assert server.connections == 2
+
+
+async def test_request_is_sent_again_only_once_and_past_all_kept_connections() -> None:
+    both = threading.Barrier(2)
+
+    async def hang_up_later(call: Call) -> None:
+        if call.attempt > 2:
+            await call.drop()
+            return
+        await asyncio.to_thread(both.wait, PATIENCE_S)  # so that each has a connection of its own
+        await ANSWER(call)
+
+    with serve({"plain": hang_up_later}) as server:
+        async with engine_at(server.url) as engine:
+            await asyncio.gather(answer(engine), answer(engine))
+            _, error = await until_it_fails(engine, server, "plain")
+
+        assert type(error) is errors.EngineUnavailableError
+        assert len(server.chats()) == 4
+        assert server.connections == 3
+
+
+async def test_request_on_a_new_connection_is_not_sent_again() -> None:
+    async def hang_up(call: Call) -> None:
+        await call.drop()
+
+    with serve({"plain": hang_up}) as server:
+        async with engine_at(server.url) as engine:
+            _, error = await until_it_fails(engine, server, "plain")
+
+        assert type(error) is errors.EngineUnavailableError
+        assert len(server.chats()) == 1
+
+
+async def test_request_whose_answer_began_on_a_kept_connection_is_not_sent_again() -> None:
+    async def begin_and_hang_up(call: Call) -> None:
+        if call.attempt == 1:
+            await ANSWER(call)
+        else:
+            await call.begin()
+            await call.drop()
+
+    with serve({"plain": begin_and_hang_up}) as server:
+        async with engine_at(server.url) as engine:
+            assert await answer(engine) == TEXT
+            _, error = await until_it_fails(engine, server, "plain")
+
+        assert type(error) is errors.InterruptedStreamError
+        assert len(server.chats()) == 2
+        assert server.connections == 1
 
 
 # Answers that are whole, though something is wrong with them.

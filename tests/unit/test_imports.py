@@ -24,6 +24,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "httpx2": (
         "backend/fetch.py",
         "backend/inprocess.py",
+        "backend/kept_connections.py",
         "backend/openai_engine.py",
         "backend/asgi_transport.py",
     ),

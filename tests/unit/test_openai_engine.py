@@ -7,7 +7,9 @@ import inspect
 import json
 import threading
 import weakref
+from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, aclosing
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Literal
 
@@ -653,6 +655,91 @@ async def test_after_the_first_token_a_connection_is_read_every_now_and_then(
     assert all(0 < rest <= TOGETHER_S for rest in rests[:3])
     assert rests[3] <= 0, "more of a large answer follows at once"
     assert "read" not in vars(network)
+
+
+async def test_a_connection_that_another_has_taken_is_left_to_them() -> None:
+    network = Network(100, 100)
+    first, second = answer.read_together(network), answer.read_together(network)
+
+    first.__enter__()
+    second.__enter__()
+    taken = vars(network)["read"]
+    first.__exit__(None, None, None)
+
+    assert vars(network)["read"] is taken
+    assert await network.read(2**16)
+    second.__exit__(None, None, None)
+    assert "read" not in vars(network)
+
+
+async def test_the_end_of_a_body_is_read_from_the_connection_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    networks: list[Any] = []
+    left: list[bool] = []
+    read_out = openai_engine._read_out
+
+    def note(network: Any) -> AbstractContextManager[None]:
+        networks.append(network)
+        return answer.read_together(network)
+
+    async def look(lines: AsyncIterator[bytes]) -> None:
+        left.append("read" not in vars(networks[-1]))
+        await read_out(lines)
+
+    async def play(call: fault_server.Call) -> None:
+        await call.begin()
+        await call.send(text("A cat."), END)
+
+    monkeypatch.setattr(openai_engine, "read_together", note)
+    monkeypatch.setattr(openai_engine, "_read_out", look)
+    with fault_server.serve({"some-model": play}) as upstream:
+        engine = OpenAIEngine(Server("lab", upstream.url))
+        assert TextDelta("A cat.") in await events(engine)
+        await engine.aclose()
+
+    assert left == [True]
+
+
+async def test_waiting_for_the_end_of_a_body_is_no_part_of_the_answer(
+    engine: OpenAIEngine, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+
+    async def take_an_hour(_: AsyncIterator[bytes]) -> None:
+        nonlocal now
+        now += 3600
+
+    monkeypatch.setattr(openai_engine, "_read_out", take_an_hour)
+    for module in (openai_engine, answer):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now))
+    upstream.steps = [text("A cat."), END]
+
+    finished = (await events(engine))[-1]
+
+    assert isinstance(finished, Finished)
+    assert finished.stats.duration_s < 60
+
+
+async def test_half_a_sign_is_sent_as_the_store_keeps_it(engine: OpenAIEngine, upstream: Upstream) -> None:
+    upstream.steps = [text("A cat."), END]
+    half = (Text("a\ud800"),)
+
+    await events(engine, ChatRequest("some-model", (Message("system", half), Message("user", half))))
+
+    assert [message["content"] for message in upstream.requests[0]["messages"]] == ["a?", "a?"]
+
+
+async def test_a_form_that_cannot_be_sent_is_told(engine: OpenAIEngine) -> None:
+    schema = '{"type": "object", "properties": {"n": {"maximum": 100000000000000000000}}}'
+
+    with pytest.raises(errors.RejectedError, match="64 bits"):
+        await events(engine, replace(REQUEST, schema=schema))
+
+
+async def test_no_more_connections_rest_than_httpx_would_keep() -> None:
+    assert openai_engine.CONNECTIONS.max_keepalive_connections == 20
+    assert openai_engine.CONNECTIONS.max_connections is None
 
 
 async def test_a_servers_connection_is_read_so_and_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
