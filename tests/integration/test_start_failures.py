@@ -79,6 +79,7 @@ def test_a_model_that_cannot_be_loaded_leaves_the_page_up_with_a_sentence(
     lines = app.output.splitlines()
     if case == "hub offline":
         assert lines.pop(0).startswith("The recipe of Pixtral adds: --tokenizer-mode mistral")
+        lines = [line for line in lines if not line.startswith("The weights of ")]  # on a small machine
     link, model, operators, *rest = lines
     assert link.startswith("Sightline is at")
     assert model.startswith("Model:")
