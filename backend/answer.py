@@ -11,6 +11,7 @@ from typing import Any
 from backend import engine_errors
 from backend.engine import TOGETHER_S
 from backend.engine_errors import Peer
+from backend.plain_json import spelled
 from backend.types import Event, FinishReason, Message, ReasoningDelta, Stats, Text, TextDelta
 
 MAX_LINE_BYTES = 4 * 2**20
@@ -198,7 +199,7 @@ def _text(content: object) -> str:
             part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"
         ]
         content = "".join(part for part in parts if isinstance(part, str))
-    return content.encode("utf-8", "replace").decode() if isinstance(content, str) else ""
+    return spelled(content) if isinstance(content, str) else ""
 
 
 def _count(value: object) -> int | None:

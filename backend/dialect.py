@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal
 
+from backend.plain_json import spelled
 from backend.types import ChatRequest, Image, Message, Part, Sampling, Text
 
 CONTINUE = "continue_final_message"
@@ -113,18 +114,13 @@ def _arranged(parts: tuple[Part, ...], image_place: Literal["before", "after"] |
 
 def _wire_content(parts: Sequence[Part], text_as_parts: bool) -> str | list[dict[str, Any]]:
     if not text_as_parts and all(isinstance(part, Text) for part in parts):
-        return "\n\n".join(_sendable(part.text) for part in parts if isinstance(part, Text))
+        return "\n\n".join(spelled(part.text) for part in parts if isinstance(part, Text))
     return [
-        {"type": "text", "text": _sendable(part.text)}
+        {"type": "text", "text": spelled(part.text)}
         if isinstance(part, Text)
         else {"type": "image_url", "image_url": {"url": part.data_url}}
         for part in parts
     ]
-
-
-def _sendable(text: str) -> str:
-    """As the store keeps it: half a surrogate pair, which UTF-8 cannot spell, becomes a question mark."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def wire_sampling(sampling: Sampling) -> dict[str, float | int]:

@@ -1,4 +1,4 @@
-"""JSON of strangers, read only where it does not nest beyond all sense.
+"""JSON of strangers, read only where it does not nest beyond all sense, and what its strings can hold.
 
 Python's parser stops by itself where the stack ends. But the garbage collector may run at that very place,
 and what it then closes for others (connections, files) has no room left, and breaks off.
@@ -16,6 +16,11 @@ _TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{]|[\]}]', re.DOTALL)
 
 class DeepError(ValueError):
     """It nests too deeply to be read."""
+
+
+def spelled(text: str) -> str:
+    """The text with a question mark for half a surrogate pair, which JSON can spell and UTF-8 cannot."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def read_json(data: bytes) -> Any:

@@ -11,6 +11,7 @@ from sqlalchemy import and_, func, select
 from sqlalchemy.orm import Session
 
 from backend.errors import InputError, LimitError, NotFoundError
+from backend.plain_json import spelled
 from backend.store_disk import SHA256
 from backend.store_schema import ID_CHARS, ChatRow, ImageRow, MessageImageRow, MessageRow
 from backend.types import ChatInfo, Image, ImageRef, MessageStatus, StoredMessage
@@ -48,7 +49,7 @@ def checked_id(value: str, thing: _Thing = "chat") -> str:
 
 def storable(text: str) -> str:
     """The text without what databases refuse: half surrogates (SQLite, in UTF-8) and NUL (PostgreSQL)."""
-    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return spelled(text).replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def title_of(text: str) -> str:

@@ -225,9 +225,8 @@ LITERAL = ("table", "json keys")
 def _too_many(rng: random.Random, stock: Stock, noun: str) -> Conversation:
     """One message with more pictures than it looks at."""
     count = compare.MOST_PICTURES + rng.choices((1, 2, 3, 4), (4, 3, 2, 1))[0]
-    shown = tuple(plain.some_plain(rng, stock, rng.choice((1, 1, 2))) for _ in range(count))
-    if rng.random() < 0.6:
-        shown = tuple(scenes.some_pictograms(rng, stock, rng.choice((1, 1, 2))) for _ in range(count))
+    make = scenes.some_pictograms if rng.random() < 0.6 else plain.some_plain
+    shown = tuple(make(rng, stock, rng.choice((1, 1, 2))) for _ in range(count))
     asked = compare.too_many(rng, noun, count)
     layout = rng.choices(("first", "last", "labelled"), (7, 2, 1))[0]
     turn = Turn(shown, layout, ask.typed(rng, asked.question), asked.answer, asked.task)

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.exam import TASKS, Case, Message, Stocks, case, exam_stocks
+from training.exam import TASKS, Case, Message, case
+from training.exam_stocks import Stocks, exam_stocks
 from training.pack import FOLDER
 
 Ask = Callable[[list[Message]], Awaitable[str]]

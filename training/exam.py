@@ -8,7 +8,7 @@ import base64
 import json
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,42 +30,15 @@ from training import (
     words,
 )
 from training import phrases as ask
-from training.bank import Bank, Stock, stock
+from training.bank import Stock
 from training.drawing import render
+from training.exam_stocks import Stocks
 from training.judge import Judge
-from training.pack import FOLDER, STYLES
 from training.phrases import expand
 from training.wording import ORDINALS, Exchange, Where, unique
-from training.world import Scene
+from training.world import Scene, Thing
 
 Message = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Stocks:
-    """What the exam draws from: what was trained on, and by turns what never was."""
-
-    trained: Stock
-    style: Stock  # pictograms with names, in a style never seen
-    strange: Stock  # pictograms kept out of training, in the styles trained on
-    fonts: Stock
-    photos: Stock
-
-
-def exam_stocks(folder: Path = FOLDER) -> Stocks:
-    """The stocks of both packs."""
-    bank = Bank(folder / "train.zip", folder / "exam.zip")
-    styles = [style for style, part in STYLES.items() if part == "train"]
-    fonts, pictures = bank.owned["train"]
-    trained = replace(stock(bank, styles=styles), fonts=fonts or ("",), photos=pictures)
-    exam_fonts, exam_photos = bank.owned["exam"]
-    return Stocks(
-        trained,
-        replace(stock(bank, styles=[s for s, part in STYLES.items() if part == "exam"]), fonts=trained.fonts),
-        stock(bank, roles=(), strange=("unknown",), styles=styles),
-        replace(trained, fonts=exam_fonts or ("",)),
-        replace(trained, photos=exam_photos),
-    )
 
 
 @dataclass(frozen=True)
@@ -320,22 +293,28 @@ def _pair_or_three(rng: random.Random, stocks: Stocks, index: int) -> list[Scene
     return made
 
 
+def _about_all(
+    rng: random.Random,
+    stocks: Stocks,
+    pictures: Sequence[Scene],
+    asked: Exchange | None,
+    judged: Callable[[Sequence[Sequence[Thing]]], Judge],
+) -> Built | None:
+    if asked is None:
+        return None
+    right = judged([scene.things for scene in pictures])
+    return [user(asked.question, pictures, stocks, rng)], asked.answer, right
+
+
 def compared(rng: random.Random, stocks: Stocks, index: int) -> Built | None:
     pictures = _pair_or_three(rng, stocks, index)
     asked = compare.compare(rng, pictures, "picture")
-    if asked is None:
-        return None
-    right = judge.comparison([scene.things for scene in pictures])
-    return [user(asked.question, pictures, stocks, rng)], asked.answer, right
+    return _about_all(rng, stocks, pictures, asked, judge.comparison)
 
 
 def common(rng: random.Random, stocks: Stocks, index: int) -> Built | None:
     pictures = _pair_or_three(rng, stocks, index)
-    asked = several.same(rng, pictures, "picture")
-    if asked is None:
-        return None
-    right = judge.in_common([scene.things for scene in pictures])
-    return [user(asked.question, pictures, stocks, rng)], asked.answer, right
+    return _about_all(rng, stocks, pictures, several.same(rng, pictures, "picture"), judge.in_common)
 
 
 def table(rng: random.Random, stocks: Stocks, index: int) -> Built | None:

@@ -17,7 +17,8 @@ from typing import Any
 
 from PIL import Image
 
-from training.exam import Case, Stocks, case, exam_stocks
+from training.exam import Case, case
+from training.exam_stocks import Stocks, exam_stocks
 from training.pack import FOLDER
 from training.tokenizer import BUILD
 

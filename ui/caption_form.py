@@ -174,6 +174,7 @@ def row(one: Row, wanted: JobSpec) -> Json:
         "accepted": one.accepted,
         "reason": one.reason,
         "cut": one.finish_reason == "length",
+        "damaged": not one.can_be_seen,
         "thumb": one.can_be_seen and (one.kind is not Kind.ADDRESS or bool(one.model)),
     }
 

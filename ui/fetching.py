@@ -15,6 +15,7 @@ from backend.errors import LimitError, SightlineError
 from backend.fetch import FetchedFile, Fetcher
 from backend.metrics import Metrics
 from backend.picture_pool import PicturePool
+from backend.plain_json import spelled
 from backend.types import Detail
 from ui import render
 from ui.payload import read_offers, shown_file
@@ -63,7 +64,7 @@ class Fetching:
         The page gets the text as it was posted (``address``), the ``files``, which of the addresses were
         ``taken`` and which are ``left``, and for pages among these the pictures that they offer.
         """
-        text = str(posted).encode("utf-8", "replace").decode()  # half a surrogate pair could not go back
+        text = spelled(str(posted))  # what is not could not go back
         wanted = split_addresses(text) or [text]
         addresses = {address: completed(address) for address in wanted}
         async with aclosing(self._fetch(text, addresses, request)) as looks:

@@ -360,8 +360,8 @@
     }
     item.dataset.state = row.state;
     item.classList.toggle("accepted", row.accepted);
-    item.classList.toggle("refused", row.state === "pending" && Boolean(row.reason));
-    picture(item.querySelector(".thumb"), row.thumb ? `captions/${id}/thumb/${row.id}` : row.reason ? "" : null, row.name);
+    item.classList.toggle("refused", row.state === "pending" && row.damaged);
+    picture(item.querySelector(".thumb"), row.thumb ? `captions/${id}/thumb/${row.id}` : row.damaged ? "" : null, row.name);
     item.querySelector(".name").textContent = row.name;
     const field = item.querySelector("textarea"), isDraft = job.state === "draft" && row.state === "pending";
     const text = unsaved.get(at(row.id)) ?? row.caption;

@@ -183,8 +183,8 @@ def _too_large(recipe: Recipe, model: Model, way: Fit, here: int, memory: int | 
         return f"{model.id} has weights of 8 bits, for which these GPUs are too old."
     if not here and memory is not None and size is not None and size > memory:
         return (
-            f"The weights of {model.id} take about {_gib(size)} GiB; this machine has {_gib(memory)} GiB of "
-            "memory, and no GPU that is known."
+            f"The weights of {model.id} take about {size / GIB:.1f} GiB; this machine has "
+            f"{memory / GIB:.1f} GiB of memory, and no GPU that is known."
         )
     if here and wanted > here:
         return f"Its document splits {model.id} among {wanted} GPUs; this machine has {here}."

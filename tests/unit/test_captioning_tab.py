@@ -193,10 +193,10 @@ def test_a_picture_that_cannot_be_read_says_so_before_the_start_as_the_run_does(
     sign = client.get(f"/captions/{job_id}/thumb/2")
     assert sign.headers["content-type"] == "image/svg+xml"
     (told,) = client.get(f"/captions/{job_id}?since={revision}").json()["rows"]
-    assert (told["state"], told["thumb"], "broken.jpg" in told["reason"]) == ("pending", False, True)
+    assert (told["state"], told["damaged"], "broken.jpg" in told["reason"]) == ("pending", True, True)
     assert client.get(f"/captions/{job_id}/thumb/2").status_code == 404  # it is not tried again for that
     good, broken = finish(client, job_id)["rows"]
-    assert (good["state"], good["thumb"]) == ("done", True)
+    assert (good["state"], good["thumb"], good["damaged"]) == ("done", True, False)
     assert (broken["state"], broken["reason"]) == ("failed", told["reason"])
 
 

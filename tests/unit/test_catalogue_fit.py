@@ -579,8 +579,8 @@ def test_without_a_gpu_a_model_that_memory_does_not_hold_is_told() -> None:
         return with_recipe(plan, RECIPES, tuple, memory=memory).remarks
 
     assert remarks(16 * GIB) == (
-        "The weights of Qwen/Qwen3-VL-32B-Instruct take about 62 GiB; this machine has 16 GiB of memory, and "
-        f"no GPU that is known. {SMALLER}",
+        "The weights of Qwen/Qwen3-VL-32B-Instruct take about 62.1 GiB; this machine has 16.0 GiB of "
+        f"memory, and no GPU that is known. {SMALLER}",
     )
     assert remarks(128 * GIB) == ()
     assert remarks(None) == ()

@@ -12,7 +12,8 @@ pytest.importorskip("cv2")
 
 from tests.training_pack import tiny_pack
 from training import evaluate, judge
-from training.exam import TASKS, Case, Stocks, case, exam_stocks
+from training.exam import TASKS, Case, case
+from training.exam_stocks import Stocks, exam_stocks
 from training.pictograms import by_role
 from training.report import chosen, pictures_of, side_by_side
 from training.world import Thing
